@@ -1,0 +1,6 @@
+"""edge: small language models on microcontrollers and Raspberry Pis, with what they cost there.
+
+The rooms, from the roof down: cli, decide, measure, run, make, tokenizer; below them stands `firmware_tools`.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,63 @@
+"""Boards: one stem each. `X.py` holds the facts as `BOARD = Board(...)`, `X.c` the functions of `runtime/port.h`.
+
+The file name is the board's name with `_` for `-`: `virtual_m4.py` is `virtual-m4`. To add a board, write the two files
+and name it in the README.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from firmware_tools.errors import UserError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One stretch of address space."""
+
+    start: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """The facts of a board that the compiler, the linker and the link need.
+
+    target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD, `fpu`);
+    clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the default first.
+    """
+
+    name: str
+    description: str
+    core: str
+    target: str
+    cpu: str
+    features: frozenset[str]
+    flash: Memory
+    ram: Memory
+    stack_bytes: int
+    clock: str
+    emulators: tuple[str, ...] = ()
+    ran_on_silicon: str = "no"
+
+
+def names() -> tuple[str, ...]:
+    """Every board's name, sorted."""
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
+
+
+def load(name: str) -> Board:
+    """The facts of the board called name; UserError where there is none."""
+    if name not in names():
+        raise UserError(f"no board is called {name!r}", f"boards: {', '.join(names())} (`edge boards` describes them)")
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    board: Board = module.BOARD
+    return board
+
+
+def port_source(name: str) -> Path:
+    """The C file with the board's port functions."""
+    return Path(__file__).parent / f"{name.replace('-', '_')}.c"

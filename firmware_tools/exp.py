@@ -1,0 +1,31 @@
+"""exp() as the device computes it: the numpy twin of `runtime/exp.h`, equal bit for bit.
+
+2^(x log2 e) is split into an integer power of two and a fraction in [-0.5, 0.5], whose power is a polynomial
+of degree 5. Every step is one IEEE float32 operation, so that C and numpy cannot disagree.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOG2_E = np.float32(1.4426950408889634)
+LOWEST = np.float32(-87.0)  # below it the result would be subnormal
+HIGHEST = np.float32(88.0)
+# 2^f on [-0.5, 0.5], exact at 0, relative error 9.2e-8 (minimax by Lawson's iteration); highest power first
+POLYNOMIAL = tuple(
+    np.float32(c) for c in (1.32647273e-3, 9.67151299e-3, 5.55073358e-2, 2.40222424e-1, 6.93147004e-1, 1.0)
+)
+
+
+def exp_f32(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """exp of each element of x (float32, any shape), clamped to [-87, 88] first; float32 of the same shape."""
+    clamped = np.minimum(np.maximum(np.asarray(x, np.float32), LOWEST), HIGHEST)
+    power = clamped * LOG2_E
+    whole = np.rint(power)
+    fraction = power - whole
+    result = np.full_like(fraction, POLYNOMIAL[0])
+    for coefficient in POLYNOMIAL[1:]:
+        result = result * fraction + coefficient
+    exponent = whole.astype(np.int32) << 23
+    return (result.view(np.int32) + exponent).view(np.float32)

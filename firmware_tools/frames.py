@@ -1,0 +1,98 @@
+"""Frames: how whatever runs a model is asked and answers; the twin of `runtime/frames.c`. Only the standard library.
+
+A packet is `sequence u8 · kind u8 · payload · CRC-16 u16`, little-endian, stuffed by COBS (Cheshire and Baker, 1999) so
+that no byte of it is zero, and ended by one zero byte: after any garbage, the next zero is a boundary. The CRC is
+CRC-16/CCITT-FALSE (polynomial 0x1021, start 0xFFFF) over all that precedes it.
+
+The host asks, the device answers once, with the same sequence number and with `kind | REPLY` or ERROR. A request
+that was heard before (same sequence, kind and CRC as the last one) is answered from memory, not carried out again:
+the host may repeat itself whenever an answer is late.
+
+    request                                                  reply
+    HELLO                                                    JSON, see link.py Info
+    PREFILL   position u32 · ids u32…                        ticks u64            logits of the last id are kept
+    FORWARD   position u32 · id u32                          ticks u64            one decode step on a given token
+    GENERATE  count u16 · flags u16 · temperature f32 ·      (id u32 · ticks u64)…  fewer than count where it stops
+              top_p f32 · seed u64
+    LOGITS    first u32                                      f32…                 as many as fit a packet
+    ENCODE    bytes                                          ids u32…             by the device's own tokenizer
+    any                                                      ERROR: UTF-8 text
+
+GENERATE samples a token from the kept logits and computes it at the next position, count times; it stops after a stop
+token (which is reported with 0 ticks and not computed) and at the end of the context. Flag SEED sets the generator
+to `seed` first. PREFILL and FORWARD may go back to any position already computed; what lay behind it is forgotten.
+Ticks are those of the device's clock and count computing alone.
+"""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+END = b"\x00"
+REPLY = 0x80
+SEED = 1  # flag of GENERATE
+
+
+class Kind(IntEnum):
+    """What a packet asks; its answer has REPLY set as well."""
+
+    HELLO = 1
+    PREFILL = 2
+    FORWARD = 3
+    GENERATE = 4
+    LOGITS = 5
+    ENCODE = 6
+    ERROR = 0x7F
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One request or answer, its CRC checked."""
+
+    sequence: int
+    kind: int
+    payload: bytes
+
+
+def stuff(data: bytes) -> bytes:
+    """COBS: data without its zeros, at most 1 byte longer in 254; the ending zero is not included."""
+    out = bytearray()
+    for part in data.split(END):
+        while len(part) >= 254:
+            out += b"\xff" + part[:254]
+            part = part[254:]
+        out += bytes([len(part) + 1]) + part
+    return bytes(out)
+
+
+def unstuff(data: bytes) -> bytes | None:
+    """The inverse of `stuff`; None for what `stuff` cannot have written."""
+    out = bytearray()
+    at = 0
+    while at < len(data):
+        code = data[at]
+        part = data[at + 1 : at + code]
+        if code == 0 or len(part) != code - 1:
+            return None
+        out += part
+        at += code
+        if code < 255 and at < len(data):
+            out += END
+    return bytes(out)
+
+
+def pack(packet: Packet) -> bytes:
+    """The bytes of one packet on the wire, its ending zero included."""
+    body = struct.pack("<BB", packet.sequence, packet.kind) + packet.payload
+    return stuff(body + struct.pack("<H", binascii.crc_hqx(body, 0xFFFF))) + END
+
+
+def unpack(data: bytes) -> Packet | None:
+    """The packet in one stretch of bytes between zeros; None for garbage."""
+    body = unstuff(data)
+    if body is None or len(body) < 4 or binascii.crc_hqx(body[:-2], 0xFFFF) != struct.unpack("<H", body[-2:])[0]:
+        return None
+    return Packet(body[0], body[1], body[2:-2])

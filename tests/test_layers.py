@@ -1,0 +1,102 @@
+"""The house, executed: every import goes down the drawing, and what is fenced in stays there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# from the roof down: a module may import its own room and those below it
+DRAWING = (
+    ("edge.__main__", "edge.cli", "edge.demo"),
+    ("edge.decide",),
+    ("edge.measure",),
+    ("edge.run",),
+    ("edge.make",),
+    ("edge.tokenizer", "edge.zoo", "edge.terminal"),
+    ("edge",),
+    ("firmware_tools.flashers",),
+    ("firmware_tools.emulators",),
+    ("firmware_tools.build", "firmware_tools.image"),
+    ("firmware_tools.compile",),
+    ("firmware_tools.link",),
+    ("firmware_tools.interpret",),
+    ("firmware_tools.plan",),
+    ("firmware_tools.fuse",),
+    ("firmware_tools.ops",),
+    ("firmware_tools.boards",),
+    ("firmware_tools.graph",),
+    ("firmware_tools.vocabulary", "firmware_tools.frames", "firmware_tools.sampler"),
+    ("firmware_tools.exp", "firmware_tools.errors"),
+    ("firmware_tools",),
+)
+LEVEL = {name: level for level, names in enumerate(DRAWING) for name in names}
+
+# a package, and the only places that may import it
+FENCES = {
+    "tensorflow": ("edge.make.learn", "edge.make.checkpoints.keras", "edge.make.checkpoints.saved_model"),
+    "keras": ("edge.make.learn", "edge.make.checkpoints.keras"),
+    "click": ("edge.cli",),
+    "tokenizers": ("edge.tokenizer",),
+    "unicorn": ("firmware_tools.emulators",),
+    "rich": ("edge.cli", "edge.demo", "edge.decide", "edge.terminal"),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("edge", "firmware_tools"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, wherever in it; a name imported from a package counts as its module where it is one."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else str(node.module)
+
+
+def room(module: str) -> str:
+    """The longest name of the drawing that module lies in."""
+    fitting = [name for name in LEVEL if module == name or module.startswith(name + ".")]
+    assert fitting, f"{module} is in no room of the drawing"
+    return max(fitting, key=len)
+
+
+MODULES = modules()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    for imported in imports(MODULES[module]):
+        if imported.split(".")[0] in ("edge", "firmware_tools"):
+            assert room(imported) == room(module) or LEVEL[room(imported)] > LEVEL[room(module)], (
+                f"{module} imports {imported}, which is not below it"
+            )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_fences_hold(module: str) -> None:
+    for imported in imports(MODULES[module]):
+        allowed = FENCES.get(imported.split(".")[0])
+        assert allowed is None or any(module == name or module.startswith(name + ".") for name in allowed), (
+            f"{module} imports {imported}"
+        )
+
+
+def test_no_room_collects_everything() -> None:
+    """Modules are named for what they do."""
+    collectors = {"utils", "util", "types", "common", "base", "helpers", "misc"}
+    assert not [name for name in MODULES if name.rsplit(".", 1)[-1] in collectors]
