@@ -1,0 +1,15 @@
+/* Where constants and buffers lie in an image, so that the build can count them apart. Hosts keep their own sections. */
+#ifndef EDGE_SECTION_H
+#define EDGE_SECTION_H
+
+#if defined(__ELF__)
+#define EDGE_SECTION(name) __attribute__((section(name)))
+#else
+#define EDGE_SECTION(name)
+#endif
+
+#define EDGE_WEIGHTS EDGE_SECTION(".weights")       /* constants: flash */
+#define EDGE_VOCABULARY EDGE_SECTION(".vocabulary") /* constants: flash */
+#define EDGE_NOINIT EDGE_SECTION(".noinit")         /* never cleared: arena and KV cache */
+
+#endif
