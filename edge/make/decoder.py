@@ -1,0 +1,291 @@
+"""The graph of a Llama-family decoder: the signatures `decode` (one token) and `prefill` (N) of docs/model-file.md.
+
+Both are the same layers over R rows of hidden state, R being 1 or N. What only the position decides (the rows of the
+RoPE tables, the mask over the cache) is computed once, before the first layer, so that all that follows is made of ops
+which XNNPACK takes. Shapes in comments: R rows, H query heads, G key-value heads, D head dimension, T cache positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edge.make.checkpoints import Architecture
+from edge.make.quantize import Matrix
+from edge.make.tflite import Subgraph
+
+VISIBLE = np.float32(np.finfo(np.float32).max)  # MINIMUM(score, VISIBLE) leaves a score as it is,
+MASKED = np.float32(-1e9)  # MINIMUM(score, MASKED) makes its probability exactly 0
+PER_CHANNEL_VERSION = (
+    12  # of FULLY_CONNECTED; older runtimes would take one scale for all rows, and this makes them refuse
+)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What the graph is made of; `norms` are float32 [dim], `matrices` hold the keys `embedding`, `head` and, for each
+    layer i, `i.qkv`, `i.o`, `i.gate_up`, `i.down`. Where the head is tied it is the same object as the embedding.
+    """
+
+    architecture: Architecture
+    context: int
+    matrices: Mapping[str, Matrix]
+    norms: Mapping[str, NDArray[np.float32]]
+
+
+def rope_tables(context: int, head_dim: int, theta: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of position * theta^(-2i / D), float32 [context, head_dim / 2] (Su et al., 2021, eq. 15)."""
+    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+    angles = np.arange(context)[:, None] * frequencies
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def decode_graph(decoder: Decoder) -> Subgraph:
+    """One token at one position: every shape has R = 1."""
+    graph = Subgraph("decode")
+    token = graph.input("token", [1], np.int32)
+    position = graph.input("position", [1], np.int32)
+    rows = _Rows(graph, decoder, 1, position, position)
+    hidden = rows.layers(rows.embedding(token))
+    rows.head(hidden)
+    return graph
+
+
+def prefill_graph(decoder: Decoder, count: int) -> Subgraph:
+    """count tokens from one position on; those from `length` on are padding and reach nothing that is used."""
+    graph = Subgraph("prefill")
+    tokens = graph.input("tokens", [count], np.int32)
+    position = graph.input("position", [1], np.int32)
+    length = graph.input("length", [1], np.int32)
+    steps = graph.constant("steps", np.arange(count, dtype=np.int32))
+    last = graph.constant("last", np.array([decoder.context - 1], np.int32))
+    (positions,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
+    # padding may lie behind the end of the context, where the RoPE tables have no row
+    (positions,) = graph.add(
+        "MINIMUM", [positions, last], [count], options=schema.MaximumMinimumOptionsT(), dtype=np.int32
+    )
+    rows = _Rows(graph, decoder, count, position, positions)
+    hidden = rows.layers(rows.embedding(tokens))
+    one = graph.constant("one", np.array([1], np.int32))
+    (row,) = graph.add("SUB", [length, one], [1], options=schema.SubOptionsT(), dtype=np.int32)
+    rows.head(rows.gather(hidden, row))
+    return graph
+
+
+class _Rows:
+    """Builds the layers of one signature over `count` rows."""
+
+    def __init__(self, graph: Subgraph, decoder: Decoder, count: int, position: int, positions: int) -> None:
+        self.graph = graph
+        self.decoder = decoder
+        self.count = count
+        shape = decoder.architecture
+        self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
+        names = [f"{side}_{layer}" for side in "kv" for layer in range(shape.layers)]
+        size = self.kv_heads * decoder.context * self.head_dim
+        self.caches = {name: graph.input(name, [size], np.float32) for name in names}
+        tables = rope_tables(decoder.context, self.head_dim, shape.rope_theta)
+        self.cos, self.sin = (
+            self.gather(graph.constant(name, table), positions, name)
+            for name, table in zip(("cos", "sin"), tables, strict=True)
+        )
+        self.mask = self._mask(position)
+
+    def embedding(self, tokens: int) -> int:
+        """Rows of the embedding, float32 [R, dim]; the int8 table is read by its plain values and scaled after."""
+        matrix = self.decoder.matrices["embedding"]
+        if matrix.scales is None:
+            return self.gather(self.graph.constant("embedding", matrix.values), tokens, "x")
+        values = self.gather(self.graph.constant("embedding", matrix.values), tokens, "x")
+        scales = self.graph.constant("embedding_scales", matrix.scales[:, None])
+        shape = self.graph.shape(values)
+        cast = schema.CastOptionsT(schema.TensorType.INT8, schema.TensorType.FLOAT32)
+        (values,) = self.graph.add("CAST", [values], shape, name="x", options=cast, version=3)
+        return self._mul(values, self.gather(scales, tokens, "x"), "x")
+
+    def layers(self, x: int) -> int:
+        """All layers; x and the result are float32 [R, dim]."""
+        for layer in range(self.decoder.architecture.layers):
+            normed = self._rms_norm(x, f"{layer}.attention_norm")
+            x = self._add(x, self._fully_connected(self._attention(normed, layer), f"{layer}.o"))
+            normed = self._rms_norm(x, f"{layer}.ffn_norm")
+            x = self._add(x, self._fully_connected(self._swiglu(normed, layer), f"{layer}.down"))
+        return x
+
+    def head(self, x: int) -> None:
+        """Logits of one row x [1, dim], the first output of the signature."""
+        logits = self._fully_connected(self._rms_norm(x, "final_norm"), "head")
+        vocab_size = self.decoder.architecture.vocab_size
+        new_rows = dict(self.graph.outputs)
+        self.graph.outputs.clear()
+        self.graph.output("logits", self._reshape(logits, [vocab_size], "logits"))
+        self.graph.outputs.update(new_rows)
+
+    def gather(self, table: int, rows: int, name: str = "x") -> int:
+        """Rows of a table [n, columns]."""
+        kept = self.graph.tensors[table]
+        dtype, version = (np.int8, 2) if kept.type == schema.TensorType.INT8 else (np.float32, 1)
+        shape = [self.graph.shape(rows)[0], kept.shape[1]]
+        options = schema.GatherOptionsT()
+        return self.graph.add("GATHER", [table, rows], shape, name=name, options=options, version=version, dtype=dtype)[
+            0
+        ]
+
+    def _mask(self, position: int) -> int:
+        """[T]: VISIBLE below position, MASKED from there on, for MINIMUM with the scores over the cache."""
+        context = self.decoder.context
+        slots = self.graph.constant("slots", np.arange(context, dtype=np.int32))
+        visible = self.graph.constant("visible", np.array([VISIBLE]))
+        masked = self.graph.constant("masked", np.array([MASKED]))
+        less = schema.LessOptionsT()
+        (filled,) = self.graph.add("LESS", [slots, position], [context], name="mask", options=less, dtype=np.bool_)
+        select = schema.SelectV2OptionsT()
+        return self.graph.add("SELECT_V2", [filled, visible, masked], [context], name="mask", options=select)[0]
+
+    def _rms_norm(self, x: int, key: str) -> int:
+        """x / sqrt(mean(x^2) + epsilon) * gain, by rows (Zhang and Sennrich, 2019)."""
+        rows = self.graph.shape(x)[0]
+        squares = self._mul(x, x, "norm")
+        axis = self.graph.constant("axis", np.array([1], np.int32))
+        keep = schema.ReducerOptionsT(keepDims=True)
+        (mean,) = self.graph.add("MEAN", [squares, axis], [rows, 1], name="norm", options=keep)
+        epsilon = self.graph.constant("epsilon", np.array([self.decoder.architecture.norm_eps], np.float32))
+        (inverse,) = self.graph.add("RSQRT", [self._add(mean, epsilon, "norm")], [rows, 1], name="norm")
+        return self._mul(self._mul(x, inverse, "norm"), self.graph.constant(key, self.decoder.norms[key]), "norm")
+
+    def _attention(self, x: int, layer: int) -> int:
+        """Softmax attention over the cache and the new rows; x [R, dim] -> [R, H * D]."""
+        heads, groups, head_dim, rows = self.heads, self.kv_heads, self.head_dim, self.count
+        qkv = self._to_heads(self._fully_connected(x, f"{layer}.qkv"), heads + 2 * groups)
+        query_key = self._rope(self._slice(qkv, 0, 0, heads + groups, "qk"))
+        query = self._slice(query_key, 0, 0, heads, "q")
+        keys = self._slice(query_key, 0, heads, groups, "k")
+        values = self._slice(qkv, 0, heads + groups, groups, "v")
+        self.graph.output(f"k_new_{layer}", self._reshape(keys, [groups * rows * head_dim], "k_new"))
+        self.graph.output(f"v_new_{layer}", self._reshape(values, [groups * rows * head_dim], "v_new"))
+        # query heads that share a key head lie side by side: [H, R, D] is [G, H / G * R, D]
+        query = self._reshape(query, [groups, heads // groups * rows, head_dim], "q")
+        scale = self.graph.constant("scale", np.array([1 / np.sqrt(head_dim)], np.float32))
+        mixed = self._attend(self._mul(query, scale, "q"), layer, keys, values)
+        return self._from_heads(mixed)
+
+    def _attend(self, query: int, layer: int, keys: int, values: int) -> int:
+        """query [G, H / G * R, D], keys and values of the new rows [G, R, D] -> [G, H / G * R, D]."""
+        context = self.decoder.context
+        cache_shape = [self.kv_heads, context, self.head_dim]
+        old_keys = self._reshape(self.caches[f"k_{layer}"], cache_shape, "k_old")
+        old_values = self._reshape(self.caches[f"v_{layer}"], cache_shape, "v_old")
+        old = self._minimum(self._matmul(query, old_keys, "scores", transposed=True), self.mask)
+        new = self._matmul(query, keys, "scores", transposed=True)
+        if self.count > 1:
+            new = self._minimum(new, self._causal())
+        probabilities = self._softmax(self._concatenate(old, new, "scores"))
+        old = self._matmul(self._slice(probabilities, 2, 0, context, "p_old"), old_values, "mix")
+        new = self._matmul(self._slice(probabilities, 2, context, self.count, "p_new"), values, "mix")
+        return self._add(old, new, "mix")
+
+    def _causal(self) -> int:
+        """[H / G * R, R]: a new row sees itself and the new rows before it."""
+        visible = np.tril(np.ones((self.count, self.count), bool))
+        mask = np.where(visible, VISIBLE, MASKED)
+        return self.graph.constant("causal", np.tile(mask, (self.heads // self.kv_heads, 1)))
+
+    def _to_heads(self, x: int, heads: int) -> int:
+        """[R, heads * D] -> [heads, R, D]."""
+        if self.count == 1:
+            return self._reshape(x, [heads, 1, self.head_dim], "qkv")
+        return self._swap(self._reshape(x, [self.count, heads, self.head_dim], "qkv"), "qkv")
+
+    def _from_heads(self, x: int) -> int:
+        """[G, H / G * R, D] -> [R, H * D]."""
+        if self.count > 1:
+            x = self._swap(self._reshape(x, [self.heads, self.count, self.head_dim], "mix"), "mix")
+        return self._reshape(x, [self.count, self.heads * self.head_dim], "mix")
+
+    def _rope(self, x: int) -> int:
+        """Rotates the pairs (i, i + D / 2) of x [heads, R, D] by the angles of the rows' positions."""
+        first, second = self._halves(x, 2, "rope")
+        sub = schema.SubOptionsT()
+        left, right = self._mul(first, self.cos, "rope"), self._mul(second, self.sin, "rope")
+        (low,) = self.graph.add("SUB", [left, right], self.graph.shape(first), name="rope", options=sub)
+        high = self._add(self._mul(second, self.cos, "rope"), self._mul(first, self.sin, "rope"), "rope")
+        return self._concatenate(low, high, "rope")
+
+    def _swiglu(self, x: int, layer: int) -> int:
+        """silu(gate) * up of x [R, dim] -> [R, hidden] (Shazeer, 2020)."""
+        gate, up = self._halves(self._fully_connected(x, f"{layer}.gate_up"), 1, "gate_up")
+        (sigmoid,) = self.graph.add("LOGISTIC", [gate], self.graph.shape(gate), name="silu")
+        return self._mul(self._mul(gate, sigmoid, "silu"), up, "silu")
+
+    def _fully_connected(self, x: int, key: str) -> int:
+        matrix = self.decoder.matrices[key]
+        weights = self.graph.constant(key, matrix.values, matrix.scales)
+        shape = [self.graph.shape(x)[0], matrix.values.shape[0]]
+        version = 1 if matrix.scales is None else PER_CHANNEL_VERSION
+        options = schema.FullyConnectedOptionsT()
+        inputs = [x, weights, -1]  # no bias
+        return self.graph.add("FULLY_CONNECTED", inputs, shape, name=key, options=options, version=version)[0]
+
+    def _matmul(self, a: int, b: int, name: str, transposed: bool = False) -> int:
+        columns = self.graph.shape(b)[1 if transposed else 2]
+        options = schema.BatchMatMulOptionsT(adjY=transposed)
+        return self.graph.add("BATCH_MATMUL", [a, b], [*self.graph.shape(a)[:2], columns], name=name, options=options)[
+            0
+        ]
+
+    def _softmax(self, x: int) -> int:
+        return self.graph.add("SOFTMAX", [x], self.graph.shape(x), name="p", options=schema.SoftmaxOptionsT(beta=1.0))[
+            0
+        ]
+
+    def _halves(self, x: int, axis: int, name: str) -> tuple[int, int]:
+        shape = list(self.graph.shape(x))
+        shape[axis] //= 2
+        where = self.graph.constant("axis", np.array(axis, np.int32))
+        options = schema.SplitOptionsT(numSplits=2)
+        first, second = self.graph.add("SPLIT", [where, x], shape, shape, name=name, options=options)
+        return first, second
+
+    def _slice(self, x: int, axis: int, start: int, count: int, name: str) -> int:
+        shape = list(self.graph.shape(x))
+        begin = [0] * len(shape)
+        shape[axis], begin[axis] = count, start
+        where = self.graph.constant("begin", np.array(begin, np.int32))
+        size = self.graph.constant("size", np.array(shape, np.int32))
+        return self.graph.add("SLICE", [x, where, size], shape, name=name, options=schema.SliceOptionsT())[0]
+
+    def _concatenate(self, a: int, b: int, name: str) -> int:
+        shape = list(self.graph.shape(a))
+        shape[-1] += self.graph.shape(b)[-1]
+        options = schema.ConcatenationOptionsT(axis=len(shape) - 1)
+        return self.graph.add("CONCATENATION", [a, b], shape, name=name, options=options)[0]
+
+    def _reshape(self, x: int, shape: Sequence[int], name: str) -> int:
+        wanted = self.graph.constant("shape", np.array(shape, np.int32))
+        options = schema.ReshapeOptionsT(newShape=list(shape))
+        return self.graph.add("RESHAPE", [x, wanted], shape, name=name, options=options)[0]
+
+    def _swap(self, x: int, name: str) -> int:
+        """Exchanges the first two of three axes."""
+        order = self.graph.constant("order", np.array([1, 0, 2], np.int32))
+        first, second, third = self.graph.shape(x)
+        shape = [second, first, third]
+        return self.graph.add("TRANSPOSE", [x, order], shape, name=name, options=schema.TransposeOptionsT())[0]
+
+    def _mul(self, a: int, b: int, name: str) -> int:
+        return self._elementwise("MUL", a, b, name, schema.MulOptionsT())
+
+    def _add(self, a: int, b: int, name: str = "x") -> int:
+        return self._elementwise("ADD", a, b, name, schema.AddOptionsT())
+
+    def _minimum(self, a: int, b: int) -> int:
+        return self._elementwise("MINIMUM", a, b, "scores", schema.MaximumMinimumOptionsT())
+
+    def _elementwise(self, kind: str, a: int, b: int, name: str, options: Any) -> int:
+        """b broadcasts to the shape of a."""
+        return self.graph.add(kind, [a, b], self.graph.shape(a), name=name, options=options)[0]

@@ -1,0 +1,301 @@
+"""Writes .tflite files: subgraphs of tensors and operators become one flatbuffer, in one pass and without TensorFlow.
+
+The format is `schema.fbs` of TensorFlow Lite, version 3 (https://github.com/google-ai-edge/LiteRT). Whatever is equal
+is stored once: constants with the same content share a buffer, and names, shapes, scales and options are flatbuffer
+tables and vectors that many places point at. That makes the graph of a small model a small part of its file. The bytes
+depend on the arguments alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SCHEMA_VERSION = 3
+FILE_IDENTIFIER = b"TFL3"
+BUFFER_ALIGNMENT = 16  # bytes; LiteRT maps the file and computes in place
+TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a subgraph; data is None for what is computed, scales [data.shape[0]] quantize int8 per row."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: Any
+    data: Array | None = None
+    scales: Array | None = None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator; kind is its name in the schema's BuiltinOperator, inputs and outputs are indices of tensors."""
+
+    kind: str
+    version: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Any
+
+
+@dataclass
+class Subgraph:
+    """One signature while it is built: tensors and operators are appended in the order they run."""
+
+    name: str
+    tensors: list[Tensor] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
+    inputs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    _constants: dict[Hashable, int] = field(default_factory=dict)
+
+    def input(self, name: str, shape: Sequence[int], dtype: Any) -> int:
+        """Adds an input of the signature; returns its tensor's index."""
+        self.inputs[name] = self._add(Tensor(name, tuple(shape), TYPES[np.dtype(dtype)]))
+        return self.inputs[name]
+
+    def output(self, name: str, tensor: int) -> None:
+        """Makes a tensor an output of the signature."""
+        self.outputs[name] = tensor
+
+    def constant(self, name: str, data: Array, scales: Array | None = None) -> int:
+        """Adds a constant, or finds an equal one; returns its tensor's index.
+
+        With scales (float32 [data.shape[0]]) the values are data * scale of their row, zero point 0.
+        """
+        key = (data.dtype.str, data.shape, _digest(data), None if scales is None else _digest(scales))
+        if key not in self._constants:
+            self._constants[key] = self._add(Tensor(name, data.shape, TYPES[data.dtype], data, scales))
+        return self._constants[key]
+
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        *shapes: Sequence[int],
+        name: str = "",
+        options: Any = None,
+        version: int = 1,
+        dtype: Any = np.float32,
+    ) -> tuple[int, ...]:
+        """Adds an operator with one output of each of the given shapes; returns the indices of the outputs."""
+        outputs = tuple(self._add(Tensor(name, tuple(shape), TYPES[np.dtype(dtype)])) for shape in shapes)
+        self.operators.append(Operator(kind, version, tuple(inputs), outputs, options))
+        return outputs
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The shape of the tensor with this index."""
+        return self.tensors[tensor].shape
+
+    def _add(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+
+def serialize(subgraphs: Sequence[Subgraph], metadata: Mapping[str, bytes], description: str) -> bytes:
+    """The bytes of a .tflite with one signature for each subgraph, keyed by its name."""
+    return _Writer(subgraphs, metadata).write(description)
+
+
+def _digest(data: Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(data).data).digest()
+
+
+class _Writer:
+    """Appends to a flatbuffer, which grows from its end: what is pointed at comes before what points."""
+
+    def __init__(self, subgraphs: Sequence[Subgraph], metadata: Mapping[str, bytes]) -> None:
+        self.subgraphs = subgraphs
+        self.metadata = metadata
+        self.buffers: dict[bytes, int] = {}  # digest of the content -> index in the model; 0 is the empty buffer
+        self.contents: list[Array] = []
+        self.codes: dict[tuple[str, int], int] = {}
+        self.offsets: dict[Hashable, int] = {}
+        self.builder = flatbuffers.Builder(1024)
+
+    def write(self, description: str) -> bytes:
+        """Everything, from the leaves to the root."""
+        metadata = [(name, self._buffer(np.frombuffer(data, np.uint8))) for name, data in self.metadata.items()]
+        for graph in self.subgraphs:
+            for tensor in graph.tensors:
+                if tensor.data is not None:
+                    self._buffer(tensor.data)
+        size_bytes = sum(content.nbytes + 64 for content in self.contents)
+        self.builder = flatbuffers.Builder(size_bytes + (1 << 16))  # else it doubles and copies while it grows
+        buffers = self._tables([self._buffer_table(None), *map(self._buffer_table, self.contents)])
+        graphs = self._tables([self._subgraph(graph) for graph in self.subgraphs])
+        codes = self._tables([self._code(kind, version) for kind, version in self.codes])
+        signatures = self._tables([self._signature(index, graph) for index, graph in enumerate(self.subgraphs)])
+        entries = self._tables([self._metadata(name, buffer) for name, buffer in metadata])
+        text = self._string(description)
+        builder = self.builder
+        schema.ModelStart(builder)
+        schema.ModelAddVersion(builder, SCHEMA_VERSION)
+        schema.ModelAddOperatorCodes(builder, codes)
+        schema.ModelAddSubgraphs(builder, graphs)
+        schema.ModelAddDescription(builder, text)
+        schema.ModelAddBuffers(builder, buffers)
+        schema.ModelAddMetadata(builder, entries)
+        schema.ModelAddSignatureDefs(builder, signatures)
+        builder.Finish(schema.ModelEnd(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _once(self, key: Hashable, make: Callable[[], int]) -> int:
+        """The offset of what make writes, written only the first time this key comes."""
+        if key not in self.offsets:
+            self.offsets[key] = make()
+        return self.offsets[key]
+
+    def _string(self, text: str) -> int:
+        return self._once(text, lambda: int(self.builder.CreateString(text)))
+
+    def _vector(self, values: Sequence[int] | Array, dtype: Any) -> int:
+        array = np.asarray(values, dtype)
+        key = (array.dtype.str, array.tobytes())
+        return self._once(key, lambda: int(self.builder.CreateNumpyVector(array)))
+
+    def _tables(self, offsets: Sequence[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return int(self.builder.EndVector())
+
+    def _buffer(self, data: Array) -> int:
+        digest = _digest(data)
+        if digest not in self.buffers:
+            self.contents.append(np.ascontiguousarray(data))
+            self.buffers[digest] = len(self.contents)
+        return self.buffers[digest]
+
+    def _buffer_table(self, content: Array | None) -> int:
+        builder = self.builder
+        data = None if content is None else self._aligned(content)
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return int(schema.BufferEnd(builder))
+
+    def _aligned(self, content: Array) -> int:
+        """A vector of bytes that begins on BUFFER_ALIGNMENT, as `force_align` in the schema demands."""
+        raw = content.reshape(-1).view(np.uint8)
+        self.builder.StartVector(1, raw.size, BUFFER_ALIGNMENT)
+        self.builder.head -= raw.size
+        head = self.builder.head
+        self.builder.Bytes[head : head + raw.size] = raw.tobytes()
+        return int(self.builder.EndVector())
+
+    def _subgraph(self, graph: Subgraph) -> int:
+        tensors = self._tables([self._tensor(tensor) for tensor in graph.tensors])
+        operators = self._tables([self._operator(operator) for operator in graph.operators])
+        inputs = self._vector(list(graph.inputs.values()), np.int32)
+        outputs = self._vector(list(graph.outputs.values()), np.int32)
+        name = self._string(graph.name)
+        builder = self.builder
+        schema.SubGraphStart(builder)
+        schema.SubGraphAddTensors(builder, tensors)
+        schema.SubGraphAddInputs(builder, inputs)
+        schema.SubGraphAddOutputs(builder, outputs)
+        schema.SubGraphAddOperators(builder, operators)
+        schema.SubGraphAddName(builder, name)
+        return int(schema.SubGraphEnd(builder))
+
+    def _tensor(self, tensor: Tensor) -> int:
+        buffer = 0 if tensor.data is None else self._buffer(tensor.data)
+        scales = 0 if tensor.scales is None else self._quantization(tensor.scales)
+        shape = self._vector(tensor.shape, np.int32)
+        name = self._string(tensor.name)
+        key = ("tensor", shape, name, tensor.type, buffer, scales)
+        return self._once(key, lambda: self._tensor_table(shape, name, tensor.type, buffer, scales))
+
+    def _tensor_table(self, shape: int, name: int, type: Any, buffer: int, scales: int) -> int:
+        builder = self.builder
+        schema.TensorStart(builder)
+        schema.TensorAddShape(builder, shape)
+        schema.TensorAddType(builder, type)
+        schema.TensorAddBuffer(builder, buffer)
+        schema.TensorAddName(builder, name)
+        if scales:
+            schema.TensorAddQuantization(builder, scales)
+        return int(schema.TensorEnd(builder))
+
+    def _quantization(self, scales: Array) -> int:
+        """Per-row symmetric quantization; the zero points of all tensors with as many rows are one vector."""
+        scale = self._vector(scales, np.float32)
+        zero_point = self._vector(np.zeros(scales.size), np.int64)
+        return self._once(("quantization", scale), lambda: self._quantization_table(scale, zero_point))
+
+    def _quantization_table(self, scale: int, zero_point: int) -> int:
+        schema.QuantizationParametersStart(self.builder)
+        schema.QuantizationParametersAddScale(self.builder, scale)
+        schema.QuantizationParametersAddZeroPoint(self.builder, zero_point)
+        return int(schema.QuantizationParametersEnd(self.builder))
+
+    def _operator(self, operator: Operator) -> int:
+        code = self.codes.setdefault((operator.kind, operator.version), len(self.codes))
+        inputs = self._vector(operator.inputs, np.int32)
+        outputs = self._vector(operator.outputs, np.int32)
+        options = 0 if operator.options is None else self._options(operator.options)
+        builder = self.builder
+        schema.OperatorStart(builder)
+        schema.OperatorAddOpcodeIndex(builder, code)
+        schema.OperatorAddInputs(builder, inputs)
+        schema.OperatorAddOutputs(builder, outputs)
+        if options:
+            kind = type(operator.options).__name__.removesuffix("T")
+            schema.OperatorAddBuiltinOptionsType(builder, getattr(schema.BuiltinOptions, kind))
+            schema.OperatorAddBuiltinOptions(builder, options)
+        return int(schema.OperatorEnd(builder))
+
+    def _options(self, options: Any) -> int:
+        key = (type(options).__name__, repr(sorted(vars(options).items())))
+        return self._once(key, lambda: int(options.Pack(self.builder)))
+
+    def _code(self, kind: str, version: int) -> int:
+        number = getattr(schema.BuiltinOperator, kind)
+        schema.OperatorCodeStart(self.builder)
+        # readers older than the 32-bit field look at the 8-bit one, which holds up to 127
+        schema.OperatorCodeAddDeprecatedBuiltinCode(self.builder, min(number, 127))
+        schema.OperatorCodeAddVersion(self.builder, version)
+        schema.OperatorCodeAddBuiltinCode(self.builder, number)
+        return int(schema.OperatorCodeEnd(self.builder))
+
+    def _signature(self, index: int, graph: Subgraph) -> int:
+        inputs = self._tables([self._entry(name, tensor) for name, tensor in graph.inputs.items()])
+        outputs = self._tables([self._entry(name, tensor) for name, tensor in graph.outputs.items()])
+        key = self._string(graph.name)
+        builder = self.builder
+        schema.SignatureDefStart(builder)
+        schema.SignatureDefAddInputs(builder, inputs)
+        schema.SignatureDefAddOutputs(builder, outputs)
+        schema.SignatureDefAddSignatureKey(builder, key)
+        schema.SignatureDefAddSubgraphIndex(builder, index)
+        return int(schema.SignatureDefEnd(builder))
+
+    def _entry(self, name: str, tensor: int) -> int:
+        text = self._string(name)
+        schema.TensorMapStart(self.builder)
+        schema.TensorMapAddName(self.builder, text)
+        schema.TensorMapAddTensorIndex(self.builder, tensor)
+        return int(schema.TensorMapEnd(self.builder))
+
+    def _metadata(self, name: str, buffer: int) -> int:
+        text = self._string(name)
+        schema.MetadataStart(self.builder)
+        schema.MetadataAddName(self.builder, text)
+        schema.MetadataAddBuffer(self.builder, buffer)
+        return int(schema.MetadataEnd(self.builder))
