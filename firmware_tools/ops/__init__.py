@@ -5,7 +5,9 @@ The compiler walks a `Program` (fuse.py): a list of `Call`s in order. For a call
     reference(call, inputs, run) -> outputs    the device's arithmetic in numpy, equal to the C bit for bit
     kernel(call, features) -> str              name of the C function for these constants' types and this core
     layout(call) -> dict[str, array]           the constants as they lie in flash (packed, padded); others as they are
-    statement(call, features, c) -> str        one C statement that calls the kernel; c maps names to C expressions
+    statement(call, features, c) -> str        one C statement that calls the kernel; c maps names to C expressions:
+                                               each constant's name, in0…, out0…, their lengths in0_count…,
+                                               out0_count…, and token, position, workspace, cache
     workspace_bytes(call) -> int               scratch the kernel needs while it runs (0: none)
     cache_bytes(call, context) -> int          state it keeps between steps, its part of the KV cache (0: none)
 

@@ -1,0 +1,9 @@
+#ifndef EDGE_ADD_H
+#define EDGE_ADD_H
+
+#include <stddef.h>
+
+/* y[count] = a + b; y may be a or b. */
+void edge_add_f32(const float *a, const float *b, float *y, size_t count);
+
+#endif

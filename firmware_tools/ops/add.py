@@ -1,0 +1,35 @@
+"""Add: y = a + b, the residual connection.
+
+    inputs      a, b float32[n]
+    outputs     y float32[n]; may be a
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from firmware_tools.ops import Array, Call, Run
+
+
+def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
+    return (inputs[0] + inputs[1],)
+
+
+def kernel(call: Call, features: frozenset[str]) -> str:
+    return "edge_add_f32"
+
+
+def layout(call: Call) -> dict[str, Array]:
+    return dict(call.constants)
+
+
+def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
+    return f"{kernel(call, features)}({c['in0']}, {c['in1']}, {c['out0']}, {c['out0_count']});"
+
+
+def workspace_bytes(call: Call) -> int:
+    return 0
+
+
+def cache_bytes(call: Call, context: int) -> int:
+    return 0

@@ -1,0 +1,22 @@
+#ifndef EDGE_ATTENTION_H
+#define EDGE_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    uint32_t heads, kv_heads, head_dim, context;
+    float scale; /* of scores: log2(e) / sqrt(head_dim) with an int8 cache, 1 / sqrt(head_dim) with a float32 cache */
+    float limit; /* int8 cache: the largest integer weight of a value */
+} edge_attention_shape;
+
+/* Writes the keys and values of qkv[heads + 2 kv_heads][head_dim] to row position of the cache and attends rows 0 to
+ * position: y[heads][head_dim]. Cache and workspace as firmware_tools/ops/attention.py sizes them, 4-byte aligned. */
+void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
+                       void *workspace);
+void edge_attention_s8_dsp(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape,
+                           void *cache, void *workspace);
+void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
+                        void *workspace);
+
+#endif

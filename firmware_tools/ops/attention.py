@@ -1,0 +1,144 @@
+"""Attention of one token over all positions so far: softmax(q·K / sqrt(head_dim)) V, heads in groups that share K and V.
+
+    inputs      qkv float32[(heads + 2 kv_heads) * head_dim]: queries, keys, values, the first two already rotated
+    outputs     y float32[heads * head_dim]
+    attributes  layer, heads, kv_heads, head_dim, context, cache_bits (8 or 32)
+
+The step's keys and values become row `position` of the cache, then rows 0 … position are attended: nothing is computed
+for positions that are not filled. With a float32 cache every sum runs first to last.
+
+With an int8 cache (grouped-query attention after Ainslie et al., 2023, arXiv:2305.13245; int8 with a scale for each head
+and row measured best), for each query head:
+
+    keys, values   quantized for each kv head as packed.quantize does; scale kept as float16
+    query          quantized likewise, its scale stays float32
+    score[t]       dot(query, key[t]) * key_scale[t]                 in units of query_scale / sqrt(head_dim)
+    power[t]       (score[t] - max score) * (query_scale * (log2 e / sqrt(head_dim)))
+    e[t]           2^power[t]; 0 where power rounds to -30 or less, which is lost in the sum anyway
+    weight[t]      e[t] * (value_scale[t] * (limit / max value_scale)) to the nearest int16
+    y[d]           dot(weight, value[·, d]) * (max value_scale / (sum of e, first to last, * limit))
+
+So the softmax's division happens once a head, and both dot products are of integers. limit is 32767, or what keeps the
+second from overflowing in long contexts. In the cache, keys lie as packed.py packs a matrix [position, dim]; values as it
+packs [dim, position], but without the 128 on even columns, since int16 weights leave no room for that arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from firmware_tools.exp import exp2_f32, exp_f32
+from firmware_tools.ops import Array, Call, Run
+from firmware_tools.packed import half, padded, quantize, sequential_sum
+
+LEAST_POWER = np.float32(-30)
+
+
+def score_scale(call: Call) -> np.float32:
+    """What a query's scale is multiplied by, so that 2 (int8 cache) or e (float32 cache) to the scores is their softmax."""
+    log_base = math.log2(math.e) if call.attributes["cache_bits"] == 8 else 1.0
+    return np.float32(log_base / math.sqrt(call.attributes["head_dim"]))
+
+
+def weight_limit(call: Call) -> int:
+    """The largest weight; with values of at most 127 in every position the sum stays below 2^31."""
+    return int(min(32767, (2**31 - 1) // (127 * padded(int(call.attributes["context"])))))
+
+
+def split(call: Call, qkv: Array) -> tuple[Array, Array, Array]:
+    """The queries [heads, head_dim], keys and values [kv_heads, head_dim]."""
+    heads, kv_heads = int(call.attributes["heads"]), int(call.attributes["kv_heads"])
+    rows = qkv.reshape(heads + 2 * kv_heads, -1)
+    return rows[:heads], rows[heads : heads + kv_heads], rows[heads + kv_heads :]
+
+
+def shared(call: Call, rows: Array) -> Array:
+    """Rows of kv heads [kv_heads, …], repeated for each query head of their group [heads, …]."""
+    return np.repeat(rows, int(call.attributes["heads"] // call.attributes["kv_heads"]), axis=0)
+
+
+def cache(call: Call, run: Run) -> dict[str, Array]:
+    """The call's cache, empty at first: keys, values [kv_heads, context, head_dim] and their scales [kv_heads, context]."""
+    kv_heads, head_dim = int(call.attributes["kv_heads"]), int(call.attributes["head_dim"])
+    shape = (kv_heads, int(call.attributes["context"]), head_dim)
+    layer = int(call.attributes["layer"])
+    if layer not in run.caches:
+        if call.attributes["cache_bits"] == 8:
+            names = {"keys": np.int8, "values": np.int8, "key_scales": np.float16, "value_scales": np.float16}
+        else:
+            names = {"keys": np.float32, "values": np.float32}
+        run.caches[layer] = {name: np.zeros(shape[: 2 if "scales" in name else 3], t) for name, t in names.items()}
+    return run.caches[layer]
+
+
+def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
+    queries, keys, values = split(call, inputs[0])
+    kept = cache(call, run)
+    if call.attributes["cache_bits"] == 32:
+        kept["keys"][:, run.position], kept["values"][:, run.position] = keys, values
+        return (attend_f32(call, queries, {name: array[:, : run.position + 1] for name, array in kept.items()}),)
+    for name, rows in (("key", keys), ("value", values)):
+        kept[f"{name}s"][:, run.position], scales = quantize(rows)
+        kept[f"{name}_scales"][:, run.position] = half(scales)
+    return (attend_s8(call, queries, {name: array[:, : run.position + 1] for name, array in kept.items()}),)
+
+
+def attend_s8(call: Call, queries: Array, filled: Mapping[str, Array]) -> Array:
+    """y [heads * head_dim] from float32 queries and the filled rows of an int8 cache."""
+    key_scales, value_scales = (shared(call, filled[f"{n}_scales"]).astype(np.float32) for n in ("key", "value"))
+    query, query_scale = quantize(queries)
+    dots = np.einsum("htd,hd->ht", shared(call, filled["keys"]).astype(np.int32), query)
+    scores = dots.astype(np.float32) * key_scales
+    powers = (scores - scores.max(axis=1)[:, None]) * (query_scale * score_scale(call))[:, None]
+    counts = np.rint(powers) > LEAST_POWER
+    e = np.where(counts, exp2_f32(np.maximum(powers, LEAST_POWER)), np.float32(0))
+    limit, top = np.float32(weight_limit(call)), value_scales.max(axis=1)
+    inverse = np.where(top > 0, limit / np.where(top > 0, top, np.float32(1)), np.float32(0))
+    weights = np.rint(e * (value_scales * inverse[:, None])).astype(np.int32)
+    sums = np.einsum("ht,htd->hd", weights, shared(call, filled["values"]).astype(np.int32))
+    y: Array = sums.astype(np.float32) * (top / (sequential_sum(e) * limit))[:, None]
+    return y.reshape(-1)
+
+
+def attend_f32(call: Call, queries: Array, filled: Mapping[str, Array]) -> Array:
+    """y [heads * head_dim] from queries and the filled rows of a float32 cache."""
+    keys, values = shared(call, filled["keys"]), shared(call, filled["values"])
+    scores = sequential_sum(queries[:, None, :] * keys) * score_scale(call)
+    e = exp_f32(scores - scores.max(axis=1)[:, None])
+    y = sequential_sum(e[:, :, None] * values, axis=1) * (np.float32(1) / sequential_sum(e))[:, None]
+    return y.reshape(-1)
+
+
+def kernel(call: Call, features: frozenset[str]) -> str:
+    if call.attributes["cache_bits"] == 32:
+        return "edge_attention_f32"
+    return f"edge_attention_s8{'_dsp' if 'dsp' in features else ''}"
+
+
+def layout(call: Call) -> dict[str, Array]:
+    return dict(call.constants)
+
+
+def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
+    shape = ", ".join(f".{n} = {int(call.attributes[n])}" for n in ("heads", "kv_heads", "head_dim", "context"))
+    shape += f", .scale = {score_scale(call)!s}f, .limit = {weight_limit(call)}"
+    arguments = (c["position"], c["in0"], c["out0"], f"&(edge_attention_shape){{{shape}}}", c["cache"], c["workspace"])
+    return f"{kernel(call, features)}({', '.join(arguments)});"
+
+
+def workspace_bytes(call: Call) -> int:
+    """A float32 score for each position; with an int8 cache also an int16 weight, and a quantized row of head_dim."""
+    slots = padded(int(call.attributes["context"]))
+    if call.attributes["cache_bits"] == 32:
+        return 4 * slots
+    return 6 * slots + 2 * padded(int(call.attributes["head_dim"]))
+
+
+def cache_bytes(call: Call, context: int) -> int:
+    kv_heads, head_dim = int(call.attributes["kv_heads"]), int(call.attributes["head_dim"])
+    if call.attributes["cache_bits"] == 32:
+        return 2 * 4 * kv_heads * context * head_dim
+    return 2 * kv_heads * padded(context) * (padded(head_dim) + 2)

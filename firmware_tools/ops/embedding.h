@@ -1,0 +1,13 @@
+#ifndef EDGE_EMBEDDING_H
+#define EDGE_EMBEDDING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* x[dim] = row token of weights, packed int8 (firmware_tools/packed.py), times its scale. */
+void edge_embedding_s8(uint32_t token, float *x, const int8_t *weights, const float *scales, size_t dim);
+
+/* x[dim] = row token of weights[vocab][dim]. */
+void edge_embedding_f32(uint32_t token, float *x, const float *weights, size_t dim);
+
+#endif

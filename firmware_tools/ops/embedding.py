@@ -1,0 +1,46 @@
+"""Embedding: the row of the token, x[i] = weights[token, i] * scales[token].
+
+    inputs      none; reads the token of the step
+    outputs     x float32[dim]
+    constants   weights int8 or float32 [vocab, dim]; scales float32 [vocab] where weights are int8
+
+int8 weights lie as fully_connected's do (packed.py), so that a tied head shares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from firmware_tools.ops import Array, Call, Run
+from firmware_tools.packed import pack
+
+
+def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
+    row = call.constants["weights"][run.token].astype(np.float32)
+    return (row * call.constants["scales"][run.token] if "scales" in call.constants else row,)
+
+
+def kernel(call: Call, features: frozenset[str]) -> str:
+    return f"edge_embedding_{'s8' if 'scales' in call.constants else 'f32'}"
+
+
+def layout(call: Call) -> dict[str, Array]:
+    constants = dict(call.constants)
+    if "scales" in constants:
+        constants["weights"] = pack(constants["weights"])
+    return constants
+
+
+def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
+    tables = ", ".join(c[name] for name in ("weights", "scales") if name in call.constants)
+    return f"{kernel(call, features)}({c['token']}, {c['out0']}, {tables}, {call.constants['weights'].shape[1]});"
+
+
+def workspace_bytes(call: Call) -> int:
+    return 0
+
+
+def cache_bytes(call: Call, context: int) -> int:
+    return 0

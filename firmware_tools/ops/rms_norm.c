@@ -1,0 +1,8 @@
+#include "rms_norm.h"
+
+void edge_rms_norm_f32(const float *x, float *y, const float *gain, float epsilon, size_t count) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < count; i++) sum += x[i] * x[i];
+    float inverse = 1.0f / __builtin_sqrtf(sum / (float)count + epsilon);
+    for (size_t i = 0; i < count; i++) y[i] = x[i] * inverse * gain[i];
+}

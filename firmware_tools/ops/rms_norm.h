@@ -1,0 +1,9 @@
+#ifndef EDGE_RMS_NORM_H
+#define EDGE_RMS_NORM_H
+
+#include <stddef.h>
+
+/* y[count] = x / sqrt(mean(x * x) + epsilon) * gain; y may be x. */
+void edge_rms_norm_f32(const float *x, float *y, const float *gain, float epsilon, size_t count);
+
+#endif

@@ -1,0 +1,46 @@
+"""RMSNorm: y[i] = x[i] / sqrt(mean(x²) + epsilon) * gain[i] (Zhang and Sennrich, 2019, arXiv:1910.07467).
+
+    inputs      x float32[dim]
+    outputs     y float32[dim]
+    constants   gain float32[dim]
+    attributes  epsilon
+
+The squares are added first to last; x is multiplied by the inverse root before the gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from firmware_tools.ops import Array, Call, Run
+from firmware_tools.packed import sequential_sum
+
+
+def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
+    x = inputs[0]
+    mean = sequential_sum(x * x) / np.float32(x.size)
+    inverse = np.float32(1) / np.sqrt(mean + np.float32(call.attributes["epsilon"]))
+    return (x * inverse * call.constants["gain"],)
+
+
+def kernel(call: Call, features: frozenset[str]) -> str:
+    return "edge_rms_norm_f32"
+
+
+def layout(call: Call) -> dict[str, Array]:
+    return dict(call.constants)
+
+
+def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
+    epsilon = f"{np.float32(call.attributes['epsilon'])!s}f"
+    return f"{kernel(call, features)}({c['in0']}, {c['out0']}, {c['gain']}, {epsilon}, {call.constants['gain'].size});"
+
+
+def workspace_bytes(call: Call) -> int:
+    return 0
+
+
+def cache_bytes(call: Call, context: int) -> int:
+    return 0

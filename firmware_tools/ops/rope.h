@@ -1,0 +1,12 @@
+#ifndef EDGE_ROPE_H
+#define EDGE_ROPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Rotates the pairs (i, i + head_dim / 2) of each head of x[heads][head_dim] by the angles of row position of
+ * cosines[][head_dim / 2] and sines. */
+void edge_rope_f32(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads,
+                   size_t head_dim);
+
+#endif

@@ -1,0 +1,9 @@
+#ifndef EDGE_SWIGLU_H
+#define EDGE_SWIGLU_H
+
+#include <stddef.h>
+
+/* y[count] = SiLU(gate_up[0 .. count)) * gate_up[count .. 2 count); y may be gate_up. */
+void edge_swiglu_f32(const float *gate_up, float *y, size_t count);
+
+#endif

@@ -1,0 +1,144 @@
+"""Calls of ops as the compiler writes them, compiled for this machine or a Cortex-M and run on given memory.
+
+Each call becomes one C function `call_0`, `call_1` … of its constants' layout and its statement, so that a test covers
+layout, statement and kernel together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from cortex import Core, Cortex
+
+from firmware_tools import ops
+from firmware_tools.build import build_host
+from firmware_tools.ops import Array, Call
+
+OPS = Path(ops.__file__).parent
+INCLUDES = (OPS, OPS.parent / "runtime")
+PORTABLE: frozenset[str] = frozenset()
+C_TYPES = {"int8": "int8_t", "float32": "float"}
+
+
+def source(calls: Sequence[Call], lengths: Sequence[tuple[Sequence[int], Sequence[int]]], features: frozenset[str]) -> str:
+    """C with a function for each call; lengths has the elements of its inputs and outputs."""
+    lines = [f'#include "{name}.h"' for name in ops.names()]
+    for i, (call, (ins, outs)) in enumerate(zip(calls, lengths, strict=True)):
+        op = ops.load(call.op)
+        c = {name: name for name in ("token", "position", "workspace", "cache")}
+        for name, array in op.layout(call).items():
+            c[name] = f"{name}_{i}"
+            numbers = ",".join(f"{x!s}f" if array.dtype == np.float32 else str(x) for x in array.ravel())
+            lines.append(
+                f"static const {C_TYPES[array.dtype.name]} {c[name]}[] __attribute__((aligned(4))) = {{{numbers}}};"
+            )
+        for kind, group in (("in", ins), ("out", outs)):
+            for j, length in enumerate(group):
+                c[f"{kind}{j}"], c[f"{kind}{j}_count"] = f"values[{j + (len(ins) if kind == 'out' else 0)}]", str(length)
+        lines.append(f"void call_{i}(const uint32_t *step, float **values, void *cache, void *workspace) {{")
+        lines.append("    uint32_t token = step[0], position = step[1];")
+        lines.append("    (void)token, (void)position, (void)values, (void)cache, (void)workspace;")
+        lines.append(f"    {op.statement(call, features, c)}\n}}")
+    return "\n".join(lines) + "\n"
+
+
+def kernel_files(features: frozenset[str]) -> list[Path]:
+    """The kernels a core with these features uses."""
+    files = [OPS / f"{name}.c" for name in ops.names()]
+    files += [OPS / f"{name}_{feature}.c" for name in ops.names() for feature in sorted(features)]
+    return [path for path in files if path.exists()]
+
+
+class Runner(ABC):
+    """Compiled calls; what a call keeps from step to step is kept here."""
+
+    def __init__(self, calls: Sequence[Call], lengths: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        self.calls, self.lengths = calls, lengths
+        self.caches = [
+            bytes(0xA5 for _ in range(ops.load(c.op).cache_bytes(c, int(c.attributes.get("context", 0))))) for c in calls
+        ]
+
+    @abstractmethod
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+        """Runs call i; returns the values and the cache as it left them."""
+
+    def run(self, i: int, inputs: Sequence[Array], token: int = 0, position: int = 0) -> tuple[Array, ...]:
+        """Outputs of call i for float32 inputs; an output that is an input by its index shares its memory."""
+        call, (_, outs) = self.calls[i], self.lengths[i]
+        values = [array.astype(np.float32).tobytes() for array in inputs] + [b"\xa5" * 4 * length for length in outs]
+        workspace = ops.load(call.op).workspace_bytes(call)
+        step = np.array([token, position], np.uint32).tobytes()
+        after, self.caches[i] = self.invoke(i, step, values, self.caches[i], workspace)
+        results = []
+        for j, index in enumerate(call.outputs):
+            at = call.inputs.index(index) if index in call.inputs else len(inputs) + j
+            results.append(np.frombuffer(after[at], np.float32))
+        return tuple(results)
+
+    def share(self, i: int, addresses: Sequence[int]) -> list[int]:
+        """Addresses of values where outputs computed in place lie on their inputs."""
+        call = self.calls[i]
+        outputs = [
+            addresses[call.inputs.index(index)] if index in call.inputs else addresses[len(call.inputs) + j]
+            for j, index in enumerate(call.outputs)
+        ]
+        return [*addresses[: len(call.inputs)], *outputs]
+
+
+class HostRunner(Runner):
+    """On this machine, the portable kernels."""
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        lengths: Sequence[tuple[Sequence[int], Sequence[int]]],
+        folder: Path,
+        sanitize: bool = False,
+    ) -> None:
+        super().__init__(calls, lengths)
+        path = folder / "calls.c"
+        path.write_text(source(calls, lengths, PORTABLE), encoding="utf-8")
+        out = folder / ("checked.so" if sanitize else "plain.so")
+        self.library = ctypes.CDLL(str(build_host([path, *kernel_files(PORTABLE)], INCLUDES, out, sanitize=sanitize)))
+
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+        blocks = [ctypes.create_string_buffer(value, max(len(value), 1)) for value in values]
+        addresses = self.share(i, [ctypes.addressof(block) for block in blocks])
+        table = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+        kept = ctypes.create_string_buffer(cache, max(len(cache), 1))
+        scratch = ctypes.create_string_buffer(b"\xa5" * workspace, max(workspace, 1))
+        getattr(self.library, f"call_{i}")(ctypes.c_char_p(step), table, kept, scratch)
+        return [block.raw[: len(value)] for block, value in zip(blocks, values, strict=True)], kept.raw[: len(cache)]
+
+
+class CortexRunner(Runner):
+    """On an emulated core; features choose the kernels. `instructions` is what the last call took, if counting."""
+
+    def __init__(
+        self,
+        core: Core,
+        features: frozenset[str],
+        calls: Sequence[Call],
+        lengths: Sequence[tuple[Sequence[int], Sequence[int]]],
+        folder: Path,
+        counting: bool = False,
+    ) -> None:
+        super().__init__(calls, lengths)
+        path = folder / "calls.c"
+        path.write_text(source(calls, lengths, features), encoding="utf-8")
+        self.cortex = Cortex(core, [path, *kernel_files(features)], INCLUDES, folder)
+        self.counting = counting
+        self.instructions = 0
+
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+        core = self.cortex
+        core.release()
+        at = [core.put(value) for value in values]
+        table = core.put(np.array(self.share(i, at), np.uint32).tobytes())
+        kept, scratch = core.put(cache), core.put(b"\xa5" * workspace)
+        self.instructions = core.call(f"call_{i}", core.put(step), table, kept, scratch, count=self.counting)
+        return [core.get(a, len(value)) for a, value in zip(at, values, strict=True)], core.get(kept, len(cache))

@@ -1,0 +1,261 @@
+"""Every op's C equals its numpy reference bit for bit: on this machine, under sanitizers, and on Cortex-M cores."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cortex import M0, M4
+from kernels import INCLUDES, PORTABLE, CortexRunner, HostRunner, Runner, kernel_files, source
+
+from firmware_tools import ops
+from firmware_tools.build import build_host_program
+from firmware_tools.errors import MissingTool, UserError
+from firmware_tools.exp import exp2_f32, exp_f32
+from firmware_tools.ops import Array, Call, Run
+from firmware_tools.packed import half, pack, quantize
+
+CONTEXT = 11  # of the attention cases: no multiple of 4
+HUGE = np.float32(3e38)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, the lengths of its inputs and outputs, and the steps it is run for: token, position, inputs."""
+
+    name: str
+    call: Call
+    ins: tuple[int, ...]
+    outs: tuple[int, ...]
+    steps: tuple[tuple[int, int, tuple[Array, ...]], ...]
+
+    def expected(self) -> Iterator[tuple[Array, ...]]:
+        """The reference's outputs, step by step."""
+        run = Run(context=CONTEXT)
+        for token, position, inputs in self.steps:
+            run.token, run.position = token, position
+            with np.errstate(over="ignore"):
+                outputs = ops.load(self.call.op).reference(self.call, inputs, run)
+            yield outputs
+
+
+def floats(seed: int, *shape: int, scale: float = 1.0) -> Array:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+def rows(seed: int, count: int) -> Iterator[Array]:
+    """Inputs of count elements: ordinary, all extremes of float32, one outlier, zeros, and too small to have a scale."""
+    yield floats(seed, count)
+    yield floats(seed, count, scale=1e4)
+    yield np.where(floats(seed, count) > 0, HUGE, -HUGE)
+    outlier = floats(seed, count, scale=1e-3)
+    outlier[count // 2] = -50
+    yield outlier
+    yield np.zeros(count, np.float32)
+    yield -np.zeros(count, np.float32)
+    yield np.full(count, 1e-40, np.float32)
+    ties = (np.arange(count) % 7 - 3).astype(np.float32) + np.float32(0.5)  # of 127: every product lies half-way
+    ties[0] = 127
+    yield ties
+
+
+def int8_weights(seed: int, n: int, k: int) -> Array:
+    """Random int8 weights; the first rows are all 127, all -127 and alternating."""
+    weights = np.random.default_rng(seed).integers(-127, 128, (n, k)).astype(np.int8)
+    extremes = (np.full(k, 127), np.full(k, -127), np.where(np.arange(k) % 2, 127, -127))
+    for i, row in enumerate(extremes[:n]):
+        weights[i] = row
+    return weights
+
+
+def fully_connected_cases() -> Iterator[Case]:
+    for n, k in ((1, 1), (3, 2), (4, 4), (5, 7), (8, 64), (9, 172), (2, 261), (6, 601)):
+        scales = np.abs(floats(n, n)) / 100
+        for name, constants in {
+            "s8": {"weights": int8_weights(k, n, k), "scales": scales},
+            "s8-bias": {"weights": int8_weights(k, n, k), "scales": scales, "bias": floats(k, n)},
+            "f32": {"weights": floats(k, n, k, scale=1e-2)},
+            "f32-bias": {"weights": floats(k, n, k, scale=1e-2), "bias": floats(k, n)},
+        }.items():
+            inputs = [x if name.startswith("s8") else np.clip(x, -1e6, 1e6) for x in rows(k, k)]
+            if name.startswith("s8"):  # all inputs at the ends of int8, with and against the weights
+                inputs += [np.ones(k, np.float32), np.where(np.arange(k) % 2, 1, -1).astype(np.float32)]
+            steps = tuple((0, 0, (x,)) for x in inputs)
+            yield Case(f"fully_connected-{name}-{n}x{k}", Call("fully_connected", (0,), (1,), constants), (k,), (n,), steps)
+
+
+def vector_cases() -> Iterator[Case]:
+    for dim in (1, 6, 64):
+        for name, constants in {
+            "s8": {"weights": int8_weights(dim, 7, dim), "scales": np.abs(floats(7, 7))},
+            "f32": {"weights": floats(dim, 7, dim)},
+        }.items():
+            call = Call("embedding", (), (0,), constants)
+            yield Case(f"embedding-{name}-{dim}", call, (), (dim,), tuple((token, 0, ()) for token in range(7)))
+        small = [np.clip(x, -1e15, 1e15) for x in rows(dim, dim)]
+        call = Call("rms_norm", (0,), (1,), {"gain": floats(dim, dim)}, {"epsilon": 1e-5})
+        yield Case(f"rms_norm-{dim}", call, (dim,), (dim,), tuple((0, 0, (x,)) for x in small))
+        call = Call("rms_norm", (0,), (0,), {"gain": floats(dim, dim)}, {"epsilon": 1e-6})
+        yield Case(f"rms_norm-in-place-{dim}", call, (dim,), (dim,), tuple((0, 0, (x,)) for x in small))
+        call = Call("add", (0, 1), (0,))
+        pairs = tuple((0, 0, (a, b / 2)) for a, b in zip(rows(dim, dim), rows(dim + 1, dim), strict=True))
+        yield Case(f"add-{dim}", call, (dim, dim), (dim,), pairs)
+        call = Call("swiglu", (0,), (1,))
+        gates = [np.clip(x, -1e18, 1e18) for x in rows(dim, 2 * dim)]
+        gates += [np.linspace(-100, 100, 2 * dim, dtype=np.float32)]
+        yield Case(f"swiglu-{dim}", call, (2 * dim,), (dim,), tuple((0, 0, (x,)) for x in gates))
+    for heads, head_dim in ((1, 2), (3, 6), (12, 8)):
+        angles = floats(heads, CONTEXT, head_dim // 2)
+        size = heads * head_dim + 5  # what lies behind the heads must stay as it is
+        attributes = {"heads": heads, "head_dim": head_dim}
+        call = Call("rope", (0,), (0,), {"cos": np.cos(angles), "sin": np.sin(angles)}, attributes)
+        steps = tuple((0, p % CONTEXT, (x / 2,)) for p, x in enumerate(rows(size, size)))
+        yield Case(f"rope-{heads}x{head_dim}", call, (size,), (size,), steps)
+
+
+def attention_cases() -> Iterator[Case]:
+    for bits in (8, 32):
+        for heads, kv_heads, head_dim in ((1, 1, 2), (2, 1, 6), (4, 2, 8), (3, 3, 5), (2, 2, 20)):
+            size = (heads + 2 * kv_heads) * head_dim
+            shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "context": CONTEXT}
+            call = Call("attention", (0,), (1,), {}, {"layer": 0, "cache_bits": bits, **shape})
+            inputs = [floats(p, size, scale=10.0 ** (p % 4 - 2)) for p in range(CONTEXT)]
+            if bits == 8:
+                inputs[:8] = [x * np.float32(scale) for x, scale in zip(rows(heads, size), [1] * 8, strict=True)]
+            steps = [(0, p, (x,)) for p, x in enumerate(inputs)]
+            steps += [(0, 4, (floats(99, size),)), (0, 5, (floats(98, size),))]  # back, and on from there
+            yield Case(f"attention-{bits}-{heads}-{kv_heads}-{head_dim}", call, (size,), (heads * head_dim,), tuple(steps))
+
+
+CASES = tuple([*fully_connected_cases(), *vector_cases(), *attention_cases()])
+CALLS = [case.call for case in CASES]
+LENGTHS = [(case.ins, case.outs) for case in CASES]
+
+
+def host(folder: Path) -> Runner:
+    return HostRunner(CALLS, LENGTHS, folder)
+
+
+def host_undefined(folder: Path) -> Runner:
+    return HostRunner(CALLS, LENGTHS, folder, sanitize=True)
+
+
+def m4_dsp(folder: Path) -> Runner:
+    return CortexRunner(M4, M4.features, CALLS, LENGTHS, folder)
+
+
+def m4_portable(folder: Path) -> Runner:
+    return CortexRunner(M4, PORTABLE, CALLS, LENGTHS, folder)
+
+
+def m0(folder: Path) -> Runner:
+    return CortexRunner(M0, PORTABLE, CALLS, LENGTHS, folder)
+
+
+@pytest.fixture(scope="module", params=[host, host_undefined, m4_dsp, m4_portable, m0], ids=lambda make: make.__name__)
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    make: Callable[[Path], Runner] = request.param
+    return make(tmp_path_factory.mktemp(make.__name__))
+
+
+@pytest.mark.parametrize("i", range(len(CASES)), ids=[case.name for case in CASES])
+def test_kernel_equals_reference(runner: Runner, i: int) -> None:
+    case = CASES[i]
+    for n, ((token, position, inputs), expected) in enumerate(zip(case.steps, case.expected(), strict=True)):
+        for name, y in enumerate(runner.run(i, inputs, token, position)):
+            wrong = np.flatnonzero(expected[name].view(np.uint32) != y.view(np.uint32))
+            assert wrong.size == 0, f"step {n}, element {wrong[0]}: {y[wrong[0]]!r}, not {expected[name][wrong[0]]!r}"
+
+
+def test_kernels_stay_inside_their_memory(tmp_path: Path) -> None:
+    """AddressSanitizer, every array in its own block of the heap; the outputs are compared there too."""
+    (tmp_path / "calls.c").write_text(source(CALLS, LENGTHS, PORTABLE), encoding="utf-8")
+    (tmp_path / "main.c").write_text(checking_program(), encoding="utf-8")
+    files = [tmp_path / "calls.c", tmp_path / "main.c", *kernel_files(PORTABLE)]
+    try:
+        program = build_host_program(files, INCLUDES, tmp_path / "check")
+    except MissingTool as error:
+        pytest.skip(str(error))
+    result = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def checking_program() -> str:
+    """A main that runs every step of every case and compares; all memory comes from malloc, exactly as large as needed."""
+    lines = ["#include <stdint.h>", "#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>"]
+    lines += ["static float *copy(const void *from, size_t size) { return memcpy(malloc(size), from, size); }"]
+    body: list[str] = []
+    for i, case in enumerate(CASES):
+        lines.append(f"void call_{i}(const uint32_t *step, float **values, void *cache, void *workspace);")
+        cache_bytes = ops.load(case.call.op).cache_bytes(case.call, CONTEXT)
+        body.append(f"    void *cache_{i} = malloc({cache_bytes});")
+        for n, (step, expected) in enumerate(zip(case.steps, case.expected(), strict=True)):
+            for j, array in enumerate((*step[2], *expected)):
+                words = ",".join(str(word) for word in array.view(np.uint32))
+                lines.append(f"static const uint32_t data_{i}_{n}_{j}[] = {{{words}}};")
+            body += ["    {", *checked_step(i, n, case), "    }"]
+        body.append(f"    free(cache_{i});")
+    return "\n".join([*lines, "int main(void) {", *body, "    return 0;", "}"]) + "\n"
+
+
+def checked_step(i: int, n: int, case: Case) -> Iterator[str]:
+    """C for step n of case i: fresh memory, the call, the comparison."""
+    token, position, _ = case.steps[n]
+    ins = len(case.ins)
+    own = [f"copy(data_{i}_{n}_{j}, {4 * length})" for j, length in enumerate(case.ins)]
+    own += [f"malloc({4 * length})" for length in case.outs]
+    places = [case.call.inputs.index(k) if k in case.call.inputs else ins + j for j, k in enumerate(case.call.outputs)]
+    used = ", ".join(f"own[{j}]" for j in [*range(ins), *places])
+    yield f"        float *own[] = {{{', '.join(own)}}};"
+    yield f"        void *workspace = malloc({ops.load(case.call.op).workspace_bytes(case.call)});"
+    yield f"        call_{i}((uint32_t[]){{{token}, {position}}}, (float *[]){{{used}}}, cache_{i}, workspace);"
+    for j, (place, length) in enumerate(zip(places, case.outs, strict=True), start=ins):
+        yield f"        if (memcmp(own[{place}], data_{i}_{n}_{j}, {4 * length}))"
+        yield f'            return fprintf(stderr, "{case.name}, step {n}: wrong\\n"), 1;'
+    yield f"        for (size_t j = 0; j < {ins + len(case.outs)}; j++) free(own[j]);"
+    yield "        free(workspace);"
+
+
+def test_packing_is_four_rows_by_four_columns() -> None:
+    matrix = np.arange(5 * 6, dtype=np.int8).reshape(5, 6)
+    stored = pack(matrix).reshape(2, 2, 4, 4)  # group, block, row, column
+    assert stored[0, 0, 1].tolist() == [6 - 128, 7, 8 - 128, 9]
+    assert stored[0, 1, 3].tolist() == [22 - 128, 23, -128, 0]
+    assert stored[1, 0, 0].tolist() == [24 - 128, 25, 26 - 128, 27]
+    assert stored[1, 1, 1].tolist() == [-128, 0, -128, 0]
+
+
+def test_quantizing_is_within_half_a_step() -> None:
+    for x in rows(3, 50):
+        values, scale = quantize(x)
+        assert np.abs(values).max() <= 127
+        back = values.astype(np.float64) * np.float64(scale)
+        assert np.all(np.abs(back - x) <= max(0.5 * float(scale) * (1 + 1e-5), 2.0**-100))
+
+
+def test_half_scales_never_overflow() -> None:
+    assert half(np.array([1e9, 65504, 1e-9], np.float32)).tolist() == [65504, 65504, 0]
+
+
+def test_exponential_is_accurate() -> None:
+    x = np.linspace(-87, 88, 100_001, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    # the product with log2 e is rounded: half an ulp of a power up to 127 is worth 5e-6 of the result
+    assert np.max(np.abs(exp_f32(x) / exact - 1)) < 6e-6
+    power = np.linspace(-30, 0, 100_001, dtype=np.float32)
+    assert np.max(np.abs(exp2_f32(power) / np.exp2(power.astype(np.float64)) - 1)) < 2.5e-7
+    assert exp_f32(np.float32([0, -1e30, 1e30])).tolist() == [1.0, *exp_f32(np.float32([-87, 88])).tolist()]
+
+
+def test_too_many_columns_are_refused() -> None:
+    call = Call("fully_connected", (0,), (1,), {"weights": np.zeros((1, 65540), np.int8), "scales": np.ones(1, np.float32)})
+    with pytest.raises(UserError):
+        ops.load("fully_connected").layout(call)
+
+
+def test_every_op_has_a_case() -> None:
+    assert {case.call.op for case in CASES} == set(ops.names())
