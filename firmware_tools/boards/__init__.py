@@ -23,11 +23,27 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What emulators must know of an emulated board; its peripherals are those of Arm's MPS2 FPGA images.
+
+    qemu is the name of QEMU's machine, unicorn the ending of unicorn's `UC_CPU_ARM_CORTEX_` model; uart and fpgaio are
+    the addresses of a CMSDK UART and of the FPGA I/O block, counter_hz what its COUNTER counts.
+    """
+
+    qemu: str
+    unicorn: str
+    uart: int
+    fpgaio: int
+    counter_hz: int
+
+
+@dataclass(frozen=True)
 class Board:
     """The facts of a board that the compiler, the linker and the link need.
 
     target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD, `fpu`);
-    clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the default first.
+    clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the default
+    first; machine is for these.
     """
 
     name: str
@@ -41,6 +57,7 @@ class Board:
     stack_bytes: int
     clock: str
     emulators: tuple[str, ...] = ()
+    machine: Machine | None = None
     ran_on_silicon: str = "no"
 
 

@@ -20,5 +20,6 @@ uint64_t port_ticks(void);                           /* cycle counter, extended 
 uint32_t port_millis(void);                          /* wall time for time-outs, wraps */
 uint32_t port_ticks_hz(void);                        /* ticks a second */
 void port_gate(unsigned gate, int high);             /* trigger pin: high while a prefill or decode step computes */
+size_t port_stack_bytes(void);                       /* the deepest the stack has been since start; 0: not known */
 
 #endif
