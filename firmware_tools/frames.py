@@ -16,12 +16,17 @@ the host may repeat itself whenever an answer is late.
               top_p f32 · seed u64
     LOGITS    first u32                                      f32…                 as many as fit a packet
     ENCODE    bytes                                          ids u32…             by the device's own tokenizer
+    LINES                                                    nothing              then back to lines mode
     any                                                      ERROR: UTF-8 text
 
-GENERATE samples a token from the kept logits and computes it at the next position, count times; it stops after a stop
-token (which is reported with 0 ticks and not computed) and at the end of the context. Flag SEED sets the generator
-to `seed` first. PREFILL and FORWARD may go back to any position already computed; what lay behind it is forgotten.
-Ticks are those of the device's clock and count computing alone.
+GENERATE samples a token from the kept logits and computes it at the next position, count times. It stops after a stop
+token (which is reported with 0 ticks and not computed); where the context is full, nothing is sampled any more. Flag
+SEED sets the generator to `seed` first. PREFILL and FORWARD may go back to any position already computed; what lay
+behind it is forgotten. Ticks are those of the device's clock and count computing alone.
+
+Between zeros there may be nothing, and whoever sends may put a zero before a packet: text or garbage that came first
+then spoils no packet. WAKE before a packet brings a device with several modes into this one; for a device in frames
+mode it is garbage, and costs nothing. docs/link.md says the rest.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 END = b"\x00"
+WAKE = b"\x00%frames%\x00"
 REPLY = 0x80
 SEED = 1  # flag of GENERATE
 
@@ -45,6 +51,7 @@ class Kind(IntEnum):
     GENERATE = 4
     LOGITS = 5
     ENCODE = 6
+    LINES = 7
     ERROR = 0x7F
 
 

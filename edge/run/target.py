@@ -1,0 +1,178 @@
+"""TARGET -> Link: where a model runs, behind the same frames everywhere.
+
+    host              LiteRT in a child process
+    BOARD@PORT        silicon, or anything that speaks frames: `pico@COM5`, `pico@/dev/ttyACM0`, any pyserial URL
+    BOARD@emulator    the board's default emulator; or one by name, `BOARD@qemu`
+    BOARD             its default emulator, where pip brings that
+
+For an emulator the model is compiled and built on the way. Whatever answers must hold the very model that was named.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from edge.tokenizer import Tokenizer, from_card
+from firmware_tools import boards, build, emulators, graph
+from firmware_tools.boards import Board
+from firmware_tools.errors import BadFile, LinkError, MissingTool, UserError
+from firmware_tools.link import Clock, Info, Link, SerialTransport
+
+BAUD = 115200
+# the Python package that brings an emulator; those not named here are programs of their own
+FROM_PIP = {"unicorn": "unicorn"}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A model that answers on a target; ends with its `with` block.
+
+    target is what the text given to `--on` was resolved to, context the positions that may be used, image the firmware
+    where it was built here.
+    """
+
+    target: str
+    model: graph.Graph
+    tokenizer: Tokenizer
+    link: Link
+    info: Info
+    context: int
+    image: build.Image | None = None
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a text, as the model's card says."""
+        return frozenset(self.model.card["stop_ids"])
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.link.close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A TARGET, understood: one of host, an emulator of a board, or a port where a board is said to be."""
+
+    board: Board | None = None
+    emulator: str | None = None
+    port: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.board.name}@{self.emulator or self.port}" if self.board else "host"
+
+
+def parse(text: str) -> Place:
+    """What a TARGET means; UserError says what to type instead."""
+    if text == "host":
+        return Place()
+    if text.startswith("ssh:"):
+        raise UserError("targets over ssh are not there yet", "run on this machine: --on host")
+    name, at, where = text.partition("@")
+    board = boards.load(name)
+    if where in emulators.names() and where not in board.emulators:
+        raise UserError(f"{where} does not emulate {name}", _how_to_reach(board))
+    if where in board.emulators:
+        return Place(board, emulator=where)
+    if not at or where == "emulator":
+        return Place(board, emulator=_default_emulator(board, bare=not at))
+    if not where or where == "auto":
+        raise UserError(f"{text} does not name a port", _how_to_reach(board))
+    return Place(board, port=where)
+
+
+def _default_emulator(board: Board, bare: bool) -> str:
+    """The board's first emulator; a bare board name means it only where pip brings it."""
+    if not board.emulators:
+        raise UserError(f"{board.name} has no emulator", _how_to_reach(board))
+    package = FROM_PIP.get(board.emulators[0])
+    if bare and package is None:
+        raise UserError(f"{board.name} alone does not say where it runs", _how_to_reach(board))
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingTool(f"{board.name} runs in {package}, which is not installed", f"pip install {package}")
+    return board.emulators[0]
+
+
+def _how_to_reach(board: Board) -> str:
+    """The line to type for a board: its emulators, and the ports of this machine."""
+    from serial.tools import list_ports
+
+    ports = [port.device for port in list_ports.comports()] or ["PORT"]
+    return "--on " + " or --on ".join(f"{board.name}@{where}" for where in (*board.emulators, *ports))
+
+
+def open_target(text: str, model: Path, *, context: int | None = None, counting: bool = False) -> Running:
+    """Opens a TARGET with a .tflite model; counting: have an emulator count instructions, which takes it longer.
+
+    Raises BadFile, DoesNotFit, LinkError, MissingTool or another UserError, each with a hint.
+    """
+    place = parse(text)
+    facts = graph.read(model)
+    _check_context(facts, context)
+    image = None
+    if place.board is None:
+        link = _open_host(model, context)
+    elif place.emulator:
+        image = _build(facts, place.board, context)
+        link = open_image(image, place.emulator, counting)
+    else:
+        link = _open_port(place.board, str(place.port))
+    return attach(str(place), facts, link, image, context)
+
+
+def _build(model: graph.Graph, board: Board, context: int | None) -> build.Image:
+    from firmware_tools.compile import compile_model
+
+    return build.build(compile_model(model, board, context), board)
+
+
+def _open_port(board: Board, port: str) -> Link:
+    """A Link over a port; the ticks of an emulated board mean nothing there, since nobody counts its instructions."""
+    clock = Clock("seconds", 1.0) if board.clock == "seconds" else Clock(board.clock, 1.0, counting=False)
+    return Link(SerialTransport(port, BAUD), clock)
+
+
+def open_image(image: build.Image, emulator: str, counting: bool) -> Link:
+    """The Link of an emulator that runs an image."""
+    link: Link = emulators.load(emulator).open(image, counting)
+    return link
+
+
+def _open_host(model: Path, context: int | None) -> Link:
+    from edge.run.host import open_host
+
+    return open_host(model, context=context)
+
+
+def attach(target: str, model: graph.Graph, link: Link, image: build.Image | None, context: int | None) -> Running:
+    """What answers on link, once it has said that it holds the model; the link is closed where it does not."""
+    try:
+        info = link.hello()
+        link.expect_model(model.sha256)
+        limit = info.context if context is None else context
+        if limit > info.context:
+            raise LinkError(
+                f"{target} holds {info.context} positions, fewer than --context {limit}",
+                "build and flash it with that --context, or leave the option out",
+            )
+        return Running(target, model, from_card(model.tokenizer, model.card), link, info, limit, image)
+    except BaseException:
+        link.close()
+        raise
+
+
+def _check_context(model: graph.Graph, context: int | None) -> None:
+    if model.contract is None:
+        raise BadFile("the model is not a language model made by edge", "`edge convert` makes one from a checkpoint")
+    made_for = model.card["architecture"]["context"]
+    if context is not None and not 1 <= context <= made_for:
+        raise UserError(
+            f"--context {context} is not between 1 and the model's {made_for}",
+            "convert it again with a larger --context",
+        )

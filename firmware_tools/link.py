@@ -1,0 +1,419 @@
+"""The host's end of the link: a Transport carries bytes, a Link asks and checks the answers of whatever runs a model.
+
+frames.py describes the packets, docs/link.md the whole protocol. A request that is not answered is repeated with its
+sequence number, after WAKE: the device carries it out once, whatever was lost on the way. Nothing that a device says is
+trusted: facts are checked, and control characters never reach a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_tools.errors import LinkError
+from firmware_tools.frames import END, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
+from firmware_tools.sampler import Sampler
+from firmware_tools.transports import PipeTransport, SerialTransport, Transport, clean
+
+__all__ = ["Clock", "Info", "Link", "PipeTransport", "SerialTransport", "Step", "Transport"]
+
+SILENCE_S = 2.2  # after which a device has left frames
+IDLE_S = 1.5  # from here on a request wakes it first
+BOOT_S = 6.0  # an answer to the first request takes no longer: a reset by DTR, a boot loader's wait
+QUICK_S = 5.0  # an answer to what needs no computing
+CLOSE_S = 0.3
+HELLO_TRIES = 3
+LONGEST_RESEND_S = 5.0
+LONGEST_STRETCH_BYTES = 1 << 17  # between two zeros; more is no packet of anybody
+STEPS_A_REQUEST = 8
+COMMAND_BYTES = 80
+HEX_64 = re.compile(r"[0-9a-f]{64}")
+NOT_EDGE = "is it flashed with an image of `edge build`? is it the right port? does another program use it?"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a device's ticks are. kind: "instructions" or "seconds"; per_tick: how many of them a tick is.
+
+    counting False: the ticks mean nothing (an emulator that runs without counting), and a Link gives None for them.
+    """
+
+    kind: str
+    per_tick: float
+    counting: bool = True
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a device says of itself and its model, checked. Sizes are None where the device does not know them."""
+
+    board: str
+    emulated: bool
+    model: str  # model.sha256
+    name: str
+    vocab_size: int
+    context: int
+    layers: int
+    bos_id: int | None
+    stop_ids: tuple[int, ...]
+    arena_bytes: int | None
+    kv_cache_bytes: int | None
+    weight_bytes: int | None
+    vocabulary_bytes: int | None
+    stack_bytes: int | None
+    can_encode: bool
+    ticks_hz: int
+    max_payload: int
+    raw: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated token. ticks is None for a stop token, which is not computed, and where nothing is counted."""
+
+    id: int
+    ticks: int | None
+
+
+class _NoAnswer(LinkError):
+    """Time is up; the other end is still there."""
+
+
+class Link:
+    """Asks a device and checks its answers. Ends with its `with` block.
+
+    Args:
+        transport: the line; the Link closes it.
+        clock: what the device's ticks are. For seconds, the device's own ticks_hz replaces per_tick.
+        timeout_s: how long one request that computes may take. Prompts are split so that few tokens are one request.
+        resend_s: after this much silence a request is sent again; the next time after twice as much.
+
+    Every method raises LinkError where the device is silent, gone, garbled, or refuses.
+    """
+
+    def __init__(self, transport: Transport, clock: Clock, timeout_s: float = 30.0, *, resend_s: float = 0.3) -> None:
+        self.clock = clock
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._resend_s = resend_s
+        self._sequence = os.urandom(1)[0]  # so that a late answer to the program before is hardly taken for ours
+        self._heard = float("-inf")
+        self._mode = ""  # that we left the device in: "frames", "lines" or not known
+        self._waiting = bytearray()
+        self._seen = bytearray()  # since the request: what came and was no answer to it
+        self._info: Info | None = None
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Sends the device back to lines mode, where it is there to hear it, and closes the transport."""
+        with contextlib.suppress(LinkError):
+            if self._mode == "frames":
+                self._request(Kind.LINES, b"", min(CLOSE_S, self._timeout_s))
+        self._transport.close()
+
+    # --- what a user asks
+
+    def hello(self) -> Info:
+        """Wakes the device from whatever mode it is in and returns its facts; three tries, the later with BREAK."""
+        boot_s = getattr(self._transport, "boot_s", min(BOOT_S, self._timeout_s))
+        answer, seen = None, bytearray()
+        for attempt in range(HELLO_TRIES):
+            if attempt:
+                self._transport.send_break()
+            try:
+                answer = self._request(Kind.HELLO, b"", boot_s / HELLO_TRIES)
+                break
+            except _NoAnswer:
+                seen += self._seen
+        if answer is None:
+            self._seen = seen
+            raise self._no_answer("", boot_s)
+        self._info = _info(self._transport.name, answer)
+        if self.clock.kind == "seconds":
+            self.clock = replace(self.clock, per_tick=1.0 / self._info.ticks_hz)
+        return self._info
+
+    @property
+    def info(self) -> Info:
+        """The device's facts; asks for them the first time."""
+        return self._info or self.hello()
+
+    def expect_model(self, sha256: str) -> None:
+        """LinkError unless the device holds the model of this hash (model.sha256)."""
+        if self.info.model != sha256:
+            raise LinkError(
+                f"{self._transport.name} holds another model: {self.info.name} ({self.info.model[:12]}), "
+                f"not {sha256[:12]}",
+                "flash the image that was built from this model, or name the model that the device holds",
+            )
+
+    def prefill(self, ids: Sequence[int], position: int = 0) -> int | None:
+        """Computes ids at position and behind, and keeps the last one's logits; returns the sum of ticks.
+
+        A long prompt goes in several requests; ids is not empty.
+        """
+        most = max(1, min(256, self.info.max_payload // 64))
+        total = 0
+        for first in range(0, len(ids), most):
+            part = ids[first : first + most]
+            total += self._compute(Kind.PREFILL, part, position + first)
+        return total if self.clock.counting else None
+
+    def forward(self, id: int, position: int) -> int | None:
+        """One decode step on a given token; its logits are kept. Returns ticks."""
+        ticks = self._compute(Kind.FORWARD, (id,), position)
+        return ticks if self.clock.counting else None
+
+    def generate(self, count: int, sampler: Sampler, seed: bool) -> list[Step]:
+        """Samples and computes up to count tokens after the kept logits; fewer where the device stops.
+
+        It stops after a token of the model's stop_ids, which is the last one then, and at the end of the context.
+        seed: start the sampler's random numbers anew, else they go on.
+        """
+        steps: list[Step] = []
+        while len(steps) < count:
+            asked = min(STEPS_A_REQUEST, count - len(steps))
+            flags = SEED if seed and not steps else 0
+            payload = struct.pack(
+                "<HHffQ", asked, flags, sampler.temperature, sampler.top_p, sampler.seed & (2**64 - 1)
+            )
+            answer = self._request(Kind.GENERATE, payload, self._timeout_s)
+            if len(answer) % 12 or len(answer) > 12 * asked:
+                raise self._malformed(Kind.GENERATE)
+            new = [self._step(*pair) for pair in struct.iter_unpack("<IQ", answer)]
+            steps += new
+            if len(new) < asked or new[-1].id in self.info.stop_ids:
+                break
+        return steps
+
+    def logits(self) -> NDArray[np.float32]:
+        """The kept logits, float32 [vocab_size]."""
+        data, size = b"", 4 * self.info.vocab_size
+        while len(data) < size:
+            answer = self._request(Kind.LOGITS, struct.pack("<I", len(data) // 4), QUICK_S)
+            if not answer or len(answer) % 4 or len(data) + len(answer) > size:
+                raise self._malformed(Kind.LOGITS)
+            data += answer
+        return np.frombuffer(data, "<f4").astype(np.float32)
+
+    def encode(self, text: bytes) -> list[int]:
+        """Ids of text by the device's own tokenizer, without BOS; for texts that fit one request."""
+        if len(text) > self.info.max_payload:
+            raise LinkError(f"{self._transport.name} encodes texts of at most {self.info.max_payload} bytes")
+        answer = self._request(Kind.ENCODE, text, QUICK_S)
+        ids = [id for (id,) in struct.iter_unpack("<I", answer)] if len(answer) % 4 == 0 else []
+        if len(answer) % 4 or any(id >= self.info.vocab_size for id in ids):
+            raise self._malformed(Kind.ENCODE)
+        return ids
+
+    def command(self, line: str, timeout_s: float = 5.0) -> list[str]:
+        """Sends a command of MLPerf Tiny's protocol; returns the lines before m-ready without control characters.
+
+        Any firmware of that protocol answers, not only edge's. line: without its %, at most 80 printable characters.
+        """
+        if "%" in line or not line.isascii() or not line.isprintable() or len(line) > COMMAND_BYTES:
+            raise LinkError(f"not a command: {clean(line)!r}", "a command is at most 80 ASCII characters without %")
+        self._enter_lines()
+        self._transport.write(line.encode() + b"%")
+        lines = self._lines_until_ready(timeout_s)
+        if lines is None:
+            raise self._no_answer(f"to the command {line!r}", timeout_s)
+        return lines
+
+    # --- how
+
+    def _compute(self, kind: Kind, ids: Sequence[int], position: int) -> int:
+        payload = struct.pack(f"<{len(ids) + 1}I", position, *ids)
+        answer = self._request(kind, payload, self._timeout_s)
+        if len(answer) != 8:
+            raise self._malformed(kind)
+        return int.from_bytes(answer, "little")
+
+    def _step(self, id: int, ticks: int) -> Step:
+        if id >= self.info.vocab_size:
+            raise self._malformed(Kind.GENERATE)
+        return Step(id, None if id in self.info.stop_ids or not self.clock.counting else ticks)
+
+    def _request(self, kind: Kind, payload: bytes, timeout_s: float) -> bytes:
+        """The payload of the answer. LinkError with the device's words where it refuses, _NoAnswer after timeout_s.
+
+        A device that is silent may be computing, so repeats come ever less often; one that is garbled is asked again.
+        """
+        self._sequence = (self._sequence + 1) & 0xFF
+        self._seen.clear()
+        packet = END + pack(Packet(self._sequence, kind, payload))
+        deadline = time.monotonic() + timeout_s
+        wake = self._mode != "frames" or time.monotonic() - self._heard > IDLE_S
+        pause_s = self._resend_s
+        while True:
+            self._transport.write(WAKE + packet if wake else packet)
+            answer, garbled = self._await(self._sequence, kind, pause_s, deadline)
+            if answer is not None:
+                break
+            if time.monotonic() >= deadline:
+                self._mode = ""
+                raise self._no_answer(f"to {kind.name}", timeout_s)
+            wake, pause_s = True, self._resend_s if garbled else min(2 * pause_s, LONGEST_RESEND_S)
+        self._heard = time.monotonic()
+        self._mode = "" if kind == Kind.LINES else "frames"
+        if answer.kind == Kind.ERROR:
+            raise LinkError(f"{self._transport.name} refuses: {clean(answer.payload.decode(errors='replace'))}")
+        return answer.payload
+
+    def _await(self, sequence: int, kind: Kind, pause_s: float, deadline: float) -> tuple[Packet | None, bool]:
+        """The answer to a request, None where it is time to repeat it; and whether something came that is no packet.
+
+        Packets of another sequence are late answers, and are dropped.
+        """
+        now, garbled = time.monotonic(), False
+        until = min(deadline, now + pause_s)
+        soon = min(until, now + self._resend_s)
+        latest = min(deadline, until + 2.0)  # a long answer on a slow line may still be coming
+        while now < until:
+            data = self._transport.read(until - now)
+            now = time.monotonic()
+            if data:
+                until = max(until, min(latest, now + self._resend_s))
+            for stretch in self._stretches(data):
+                packet = unpack(stretch)
+                if packet and packet.sequence == sequence and packet.kind in (kind | REPLY, Kind.ERROR):
+                    return packet, False
+                if not packet:
+                    garbled, until = True, soon
+        return None, garbled
+
+    def _stretches(self, data: bytes) -> list[bytes]:
+        """What has come between zeros; the rest waits for its zero."""
+        self._seen += data[: LONGEST_STRETCH_BYTES - len(self._seen)]
+        *whole, rest = (bytes(self._waiting) + data).split(END)
+        self._waiting = bytearray(rest[-LONGEST_STRETCH_BYTES:])
+        return [stretch for stretch in whole if stretch]
+
+    def _enter_lines(self) -> None:
+        """Into lines mode from any other. NUL comes last: the firmware of others may not survive it."""
+        if self._mode == "lines":
+            return
+        if self._mode == "frames":
+            self._request(Kind.LINES, b"", QUICK_S)
+        self._seen.clear()
+        self._drain()  # the banner, answers to somebody else
+        # the silence of the first lets a device go whose host died in frames; the last gets one out of a chat
+        for opening, pause_s in ((b"name%", SILENCE_S), (b"name%", 1.0), (END + b"%", 1.0)):
+            self._transport.write(opening)
+            if self._lines_until_ready(pause_s) is not None:
+                self._drain()
+                self._mode = "lines"
+                return
+            self._transport.send_break()
+        raise self._no_answer("in lines", SILENCE_S + 2.0)
+
+    def _drain(self) -> None:
+        while self._transport.read(0.02):
+            pass
+
+    def _lines_until_ready(self, timeout_s: float) -> list[str] | None:
+        deadline = time.monotonic() + timeout_s
+        text = b""
+        while (left := deadline - time.monotonic()) > 0:
+            data = self._transport.read(left)
+            self._seen += data
+            text = (text + data)[-LONGEST_STRETCH_BYTES:]
+            *lines, _ = re.split(rb"[\r\n\0]+", text)
+            if b"m-ready" in lines:
+                before = lines[: lines.index(b"m-ready")]
+                return [clean(line.decode(errors="replace"), limit=None) for line in before if line]
+        return None
+
+    def _no_answer(self, request: str, timeout_s: float) -> _NoAnswer:
+        """request: what was asked, in words; empty where it was only whether somebody is there."""
+        name, count = self._transport.name, len(self._seen)
+        what = f"{name} does not answer{f' {request}' if request else ''} in {timeout_s:g} s"
+        if not count:
+            return _NoAnswer(what, NOT_EDGE)
+        if b"m-ready" in self._seen:
+            hint = "it speaks MLPerf Tiny's protocol, but not edge's frames: flash an image of `edge build`"
+        else:
+            hint = f"{NOT_EDGE} is its speed another one?"
+        return _NoAnswer(f"{what}: {count} bytes came, none of them valid", hint)
+
+    def _malformed(self, kind: Kind) -> LinkError:
+        return LinkError(f"{self._transport.name} answers {kind.name} with bytes of the wrong form", NOT_EDGE)
+
+
+def _info(where: str, answer: bytes) -> Info:
+    """Checks the answer to HELLO: types, ranges, and no unprintable character; LinkError says what is wrong."""
+    try:
+        raw = json.loads(answer)
+        if not isinstance(raw, dict):
+            raise ValueError("not a JSON object")
+        return _checked(raw)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise LinkError(f"{where} describes itself wrongly: {clean(str(error))}", NOT_EDGE) from None
+
+
+def _checked(raw: Mapping[str, Any]) -> Info:
+    def whole(key: str, most: int, least: int = 0) -> int:
+        value = raw.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"{key} is not a number from {least} to {most}")
+        return value
+
+    def size(key: str) -> int | None:
+        return None if raw.get(key) is None else whole(key, 1 << 48)
+
+    def text(key: str) -> str:
+        value = raw.get(key)
+        if not isinstance(value, str):
+            raise ValueError(f"{key} is not text")
+        return clean(value)
+
+    def truth(key: str) -> bool:
+        value = raw.get(key)
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} is neither true nor false")
+        return value
+
+    vocab_size = whole("vocab_size", 1 << 24, 1)
+    stop_ids = raw.get("stop_ids")
+    if not isinstance(stop_ids, list) or not all(type(id) is int and 0 <= id < vocab_size for id in stop_ids):
+        raise ValueError("stop_ids is not a list of ids")
+    if not HEX_64.fullmatch(text("model")):
+        raise ValueError("model is not a SHA-256")
+    return Info(
+        board=text("board"),
+        emulated=truth("emulated"),
+        model=text("model"),
+        name=text("name"),
+        vocab_size=vocab_size,
+        context=whole("context", 1 << 24, 1),
+        layers=whole("layers", 1 << 16),
+        bos_id=None if raw.get("bos_id") is None else whole("bos_id", vocab_size - 1),
+        stop_ids=tuple(stop_ids),
+        arena_bytes=size("arena_bytes"),
+        kv_cache_bytes=size("kv_cache_bytes"),
+        weight_bytes=size("weight_bytes"),
+        vocabulary_bytes=size("vocabulary_bytes"),
+        stack_bytes=size("stack_bytes"),
+        can_encode=truth("can_encode"),
+        ticks_hz=whole("ticks_hz", 1 << 40, 1),
+        max_payload=whole("max_payload", 1 << 20, 20),
+        raw=raw,
+    )
