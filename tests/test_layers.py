@@ -24,6 +24,7 @@ DRAWING = (
     ("firmware_tools.build", "firmware_tools.image"),
     ("firmware_tools.compile",),
     ("firmware_tools.link",),
+    ("firmware_tools.transports",),
     ("firmware_tools.interpret",),
     ("firmware_tools.plan",),
     ("firmware_tools.fuse",),

@@ -1,0 +1,387 @@
+"""Every command, grouped as in help, and the one place where errors are caught.
+
+A body reads its arguments, calls one function and prints. It imports what it needs itself, so that `edge --help`
+answers at once. stdout has the result, stderr everything else. Exit codes: 0, 1 for an error that has a message, 2 for
+wrong usage, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from edge import __version__
+from edge.terminal import clean
+from firmware_tools.errors import UserError
+
+if TYPE_CHECKING:
+    from edge.measure.record import Record
+
+GROUPS = {
+    "Make": ("convert", "train", "inspect", "build"),
+    "Run": ("run",),
+    "Measure": ("bench", "eval"),
+    "Decide": ("report",),
+    "Setup": ("demo", "models", "boards"),
+}
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """The commands in the order of GROUPS, and what becomes of their errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in GROUPS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Runs a command line and exits; only errors of this program itself come with a traceback."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another, and goes on
+        sys.exit(self._exit_code(list(sys.argv[1:] if args is None else args), prog_name or "edge"))
+
+    def _exit_code(self, args: list[str], prog_name: str) -> int:
+        try:
+            with self.make_context(prog_name, args) as context:
+                self.invoke(context)
+            sys.stdout.flush()
+            return 0
+        except UserError as error:
+            return _fail(error.message, error.hint)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except click.exceptions.Exit as error:
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("edge: interrupted", err=True)
+            return INTERRUPTED
+        except OSError as error:
+            return _os_error(error)
+
+
+def _fail(message: str, hint: str) -> int:
+    click.echo(f"edge: {clean(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {clean(hint)}", err=True)
+    return 1
+
+
+def _os_error(error: OSError) -> int:
+    """A reader that went away is no error to speak of; a file that cannot be used is the user's."""
+    if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None):
+        # what is still buffered has no reader; without this the interpreter would complain while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    if error.filename is None:
+        raise error
+    return _fail(f"{error.filename}: {error.strerror}", "")
+
+
+def show(text: str) -> None:
+    """Prints text as it comes, without control characters."""
+    click.echo(clean(text), nl=False)
+
+
+def present(as_json: bool, data: Any, text: str) -> None:
+    """Prints a result, as JSON (ASCII, so that no string in it does harm) or as text."""
+    show(json.dumps(data, indent=1, allow_nan=False) + "\n" if as_json else text)
+
+
+def present_record(record: Record, output: Path | None, as_json: bool) -> None:
+    """Writes a record where that is asked for, and prints it."""
+    from edge.decide import report
+    from edge.measure import record as records
+
+    if output:
+        records.write(record, output)
+    present(as_json, records.to_json(record), report.card(record))
+
+
+# -------------------------------------------------------------------------- options that mean the same everywhere
+
+
+def options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, in help in the order given."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+FILE = click.Path(path_type=Path)
+model_argument = click.argument("model", metavar="MODEL")
+model_output = click.option("-o", "output", required=True, type=FILE, metavar="M.tflite", help="Where to write.")
+quantize_option = click.option(
+    "--quantize", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="Type of the weights."
+)
+on_option = click.option(
+    "--on",
+    "target",
+    default="host",
+    show_default=True,
+    metavar="TARGET",
+    help="host, BOARD, BOARD@emulator or BOARD@PORT (a serial port or any pyserial URL).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+record_option = click.option("-o", "output", type=FILE, metavar="RUN.json", help="Write the record.")
+context_option = click.option("--context", type=click.IntRange(2), metavar="N", help="Positions of the KV cache.")
+tokens_option = click.option("--tokens", type=click.IntRange(1), metavar="N", help="So many new tokens, at most.")
+sampling_options = options(
+    click.option("--greedy", is_flag=True, help="Take the likeliest token, as is done without the options below."),
+    click.option("--temperature", type=click.FloatRange(0), metavar="T", help="Sample, logits divided by T."),
+    click.option(
+        "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample among the likeliest."
+    ),
+    click.option("--seed", type=click.IntRange(0, 2**64 - 1), metavar="S", help="Sample, beginning with this seed."),
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="edge")
+def main() -> None:
+    """Small language models on microcontrollers and Raspberry Pis, with what they cost there.
+
+    MODEL is a .tflite or a name that `edge models` lists.
+    """
+
+
+# ------------------------------------------------------------------------------------------------------------ Make
+
+
+@main.command()
+@click.argument("source", type=FILE, metavar="SOURCE")
+@model_output
+@quantize_option
+@context_option
+@click.option("--tokenizer", type=FILE, metavar="FILE", help="For formats that keep it in a second file.")
+@json_option
+def convert(
+    source: Path, output: Path, quantize: str, context: int | None, tokenizer: Path | None, as_json: bool
+) -> None:
+    """Turn a checkpoint into a .tflite."""
+    from edge.make import checkpoints, convert, inspect
+
+    convert.save(convert.convert(checkpoints.load(source, tokenizer), quantize, context), output)
+    summary = inspect.summarize(output)
+    present(as_json, inspect.as_json(summary), f"{output}: {inspect.title(summary)}\n")
+
+
+@main.command()
+@click.argument("recipe", type=FILE, metavar="RECIPE")
+@model_output
+@quantize_option
+@context_option
+@json_option
+def train(recipe: Path, output: Path, quantize: str, context: int | None, as_json: bool) -> None:
+    """Train a model by its recipe, then convert it (extra `train`)."""
+    from edge.make import convert, inspect
+    from edge.make.learn import train
+
+    convert.save(convert.convert(train.train(recipe), quantize, context), output)
+    summary = inspect.summarize(output)
+    present(as_json, inspect.as_json(summary), f"{output}: {inspect.title(summary)}\n")
+
+
+@main.command()
+@model_argument
+@click.option("--board", metavar="BOARD", help="Show the memory plan for this board.")
+@context_option
+@json_option
+def inspect(model: str, board: str | None, context: int | None, as_json: bool) -> None:
+    """Show a model's ops, shapes, sizes and memory plan, and which boards it fits."""
+    from edge import zoo
+    from edge.make import inspect
+
+    summary = inspect.summarize(zoo.find(model), board, context)
+    present(as_json, inspect.as_json(summary), inspect.text(summary))
+
+
+@main.command()
+@model_argument
+@click.option("--board", required=True, metavar="BOARD", help="One that `edge boards` lists.")
+@click.option("-o", "output", required=True, type=FILE, metavar="DIR", help="Folder for the image and its sources.")
+@context_option
+@json_option
+def build(model: str, board: str, output: Path, context: int | None, as_json: bool) -> None:
+    """Compile a model to a firmware image."""
+    from edge import zoo
+    from edge.make import inspect
+    from firmware_tools import boards, build, compile, graph
+
+    facts = boards.load(board)
+    image = build.build(compile.compile_model(graph.read(zoo.find(model)), facts, context), facts)
+    build.save(image, output)
+    present(as_json, inspect.image_json(image), inspect.image_text(image, output))
+
+
+# ------------------------------------------------------------------------------------------------------------- Run
+
+
+@main.command()
+@model_argument
+@click.argument("prompt", required=False)
+@on_option
+@tokens_option
+@sampling_options
+@context_option
+@json_option
+def run(
+    model: str, prompt: str | None, target: str, tokens: int | None, context: int | None, as_json: bool, **sampling: Any
+) -> None:
+    """Answer PROMPT, or without it one line after another (Ctrl-D ends)."""
+    from edge import zoo
+    from edge.run import generate
+    from edge.run.target import open_target
+
+    if as_json and prompt is None:
+        raise click.UsageError("--json goes with a PROMPT")
+    with open_target(target, zoo.find(model), context=context) as running:
+        if prompt is None:
+            return generate.chat(running, tokens, generate.sampler(**sampling), show, ask)
+        answer = generate.answer(running, prompt, tokens, generate.sampler(**sampling), None if as_json else show)
+    present(as_json, dataclasses.asdict(answer), "")  # the text has been shown as it came
+
+
+def ask() -> str:
+    """A line from the user, with a sign where somebody sees it; EOFError at the end."""
+    if sys.stdin.isatty():
+        return input("> ")
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\r\n")
+
+
+# --------------------------------------------------------------------------------------------------------- Measure
+
+
+@main.command()
+@model_argument
+@on_option
+@click.option("--position", type=click.IntRange(0), metavar="P", help="Decode at position P: P+1 positions attended.")
+@click.option("--prompt", metavar="TEXT", help="Read this prompt, and decode after it.")
+@tokens_option
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, metavar="R", help="How often.")
+@context_option
+@record_option
+@json_option
+def bench(model: str, target: str, context: int | None, output: Path | None, as_json: bool, **what: Any) -> None:
+    """Measure what reading a prompt and computing a token cost."""
+    from edge import zoo
+    from edge.measure.bench import bench
+    from edge.run.target import open_target
+
+    if what["position"] is not None and (what["prompt"] is not None or what["tokens"] is not None):
+        raise click.UsageError("--position measures one token: it goes with neither --prompt nor --tokens")
+    with open_target(target, zoo.find(model), context=context, counting=True) as running:
+        result = bench(running, **what)
+    present_record(result, output, as_json)
+
+
+@main.command("eval")
+@model_argument
+@on_option
+@click.option("--text", type=FILE, metavar="FILE", help="Perplexity and bits per byte of a text.")
+@click.option("--task", metavar="TASK", help="Exact match of a .jsonl, or of a zoo model's task by name.")
+@click.option("--reference", metavar="MODEL", help="With --text: KL and top-1 against this model on the host.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N tokens, or N of the shuffled examples.")
+@tokens_option
+@sampling_options
+@context_option
+@record_option
+@json_option
+def evaluate(
+    model: str, target: str, context: int | None, output: Path | None, as_json: bool, reference: str | None, **what: Any
+) -> None:
+    """Measure how good the answers are."""
+    from edge import zoo
+    from edge.measure.evaluate import evaluate
+    from edge.run.target import open_target
+
+    _check_eval(reference, **what)
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(open_target(target, zoo.find(model), context=context))
+        yardstick = reference and stack.enter_context(open_target("host", zoo.find(reference), context=running.context))
+        result = evaluate(running, reference=yardstick or None, **what)
+    present_record(result, output, as_json)
+
+
+def _check_eval(reference: str | None, text: Path | None, task: str | None, tokens: int | None, **rest: Any) -> None:
+    if (text is None) == (task is None):
+        raise click.UsageError("give one of --text and --task")
+    if reference and text is None:
+        raise click.UsageError("--reference goes with --text")
+    sampled = rest["greedy"] or any(rest[name] is not None for name in ("temperature", "top_p", "seed"))
+    if text is not None and (tokens is not None or sampled):
+        raise click.UsageError("--text is read, not answered: --tokens and sampling go with --task")
+
+
+# ---------------------------------------------------------------------------------------------------------- Decide
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=FILE, metavar="RUN.json...")
+@click.option("-o", "output", type=FILE, metavar="REPORT.md", help="Write it as Markdown as well.")
+@json_option
+def report(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
+    """Put runs beside each other, from their records alone."""
+    from edge.decide import report
+    from edge.measure import record
+
+    found = report.report(runs)
+    if output:
+        record.write_text(output, report.markdown(found))
+    present(as_json, report.as_json(found), report.text(found))
+
+
+# ----------------------------------------------------------------------------------------------------------- Setup
+
+
+@main.command()
+@click.option("--output", type=FILE, metavar="DIR", help="Keep what is made in this folder.")
+def demo(output: Path | None) -> None:
+    """Show the whole road in seconds, offline: the shipped model on a virtual board."""
+    from edge.demo import demo
+
+    demo(show, output)
+
+
+@main.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the models that come along."""
+    from edge.make import catalogue
+
+    rows = catalogue.models()
+    present(as_json, rows, catalogue.models_text(rows))
+
+
+@main.command()
+@json_option
+def boards(as_json: bool) -> None:
+    """List the boards, and which of them have run on silicon."""
+    from edge.make import catalogue
+
+    rows = catalogue.boards()
+    present(as_json, rows, catalogue.boards_text(rows))

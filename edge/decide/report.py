@@ -1,0 +1,156 @@
+"""Runs beside each other, from their records alone.
+
+Runs on different clocks never share a table: a count of instructions and a time cannot be compared. What was not
+measured is said to be so. Everything in a record is treated as text from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.measure import record as records
+from edge.measure.record import Accuracy, Record
+from edge.terminal import one_line
+
+ABSENT = "–"
+# (clock, emulated) of a run -> heading of its table
+HEADINGS = {
+    ("instructions", True): "Instructions (EMULATED: counted, not a time)",
+    ("instructions", False): "Instructions",
+    ("seconds", True): "Seconds (EMULATED: not those of any hardware)",
+    ("seconds", False): "Seconds (measured)",
+}
+# heading, and the cell of a run; the first three columns name the run
+COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
+    ("model", lambda run: one_line(f"{run.model.name} ({run.model.quantization or 'unknown weights'})")),
+    ("target", lambda run: one_line(run.target)),
+    ("context", lambda run: str(run.context)),
+    ("decode / token", lambda run: _decode(run)),
+    ("prefill / token", lambda run: _amount(run.clock, run.prefill.per_token)),
+    ("flash", lambda run: _bytes(run, "code", "weight", "vocabulary")),
+    ("RAM", lambda run: _bytes(run, "arena", "kv_cache", "stack")),
+    ("accuracy", lambda run: accuracy(run.accuracy)),
+    ("energy", lambda run: "not measured"),
+)
+
+
+def report(paths: Sequence[Path]) -> list[Record]:
+    """The records of the files, verified; BadFile for anything else."""
+    return [records.read(path) for path in paths]
+
+
+def tables(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:
+    """(heading, rows) for each kind of clock that occurs; the first row holds the columns' names.
+
+    What was measured of one model in one image on one target shares a row. A column that no run of the table has
+    anything for is left out.
+    """
+    result = []
+    for clock, heading in HEADINGS.items():
+        subjects: dict[tuple[object, ...], list[Record]] = {}
+        for run in runs:
+            if (run.clock, run.emulated) == clock:
+                subjects.setdefault((run.model, run.image, run.target, run.context), []).append(run)
+        rows = [_row(same) for same in subjects.values()]
+        filled = [at for at in range(len(COLUMNS)) if any(row[at] != ABSENT for row in rows)]
+        if rows:
+            names = [COLUMNS[at][0] for at in filled]
+            result.append((heading, [names, *([row[at] for at in filled] for row in rows)]))
+    return result
+
+
+def _row(runs: Sequence[Record]) -> list[str]:
+    """The cells of runs of one subject: what differs between them is listed."""
+    row = []
+    for _, cell in COLUMNS:
+        cells = dict.fromkeys(cell(run) for run in runs)
+        row.append("; ".join(text for text in cells if text != ABSENT) or ABSENT)
+    return row
+
+
+def text(runs: Sequence[Record]) -> str:
+    """The tables for a terminal."""
+    return "\n\n".join(f"{heading}\n{_aligned(rows)}" for heading, rows in tables(runs)) + "\n"
+
+
+def card(run: Record) -> str:
+    """One run, a line for each thing that was measured."""
+    rows = [(name, cell(run)) for name, cell in COLUMNS]
+    rows.insert(2, ("clock", HEADINGS[run.clock, run.emulated]))
+    return "".join(f"{name:<16}{cell}\n" for name, cell in rows if cell != ABSENT)
+
+
+def markdown(runs: Sequence[Record]) -> str:
+    """The tables as Markdown, which nothing in a record can break out of."""
+    parts = ["# Report\n"]
+    for heading, rows in tables(runs):
+        names, *body = [[_escaped(cell) for cell in row] for row in rows]
+        lines = [names, ["---"] * len(names), *body]
+        parts.append(f"## {heading}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
+    return "\n".join(parts)
+
+
+def as_json(runs: Sequence[Record]) -> dict[str, Any]:
+    """The runs by clock, as their records hold them."""
+    return {clock: [records.to_json(run) for run in runs if run.clock == clock] for clock in records.CLOCKS}
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown and the HTML made of it show as it is."""
+    html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{character}" if character in "\\`*_[]|~" else character for character in html)
+
+
+def _amount(clock: str, value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    if clock == "instructions":
+        return f"{value / 1e6:.3f} M" if value >= 1e6 else f"{value:,.0f}"
+    return f"{value * 1e3:.3f} ms"
+
+
+def _decode(run: Record) -> str:
+    where = "" if run.decode.position is None else f" at {run.decode.position}"
+    if run.decode.position is not None and run.decode.tokens and run.decode.tokens > 1:
+        where += f"–{run.decode.position + run.decode.tokens - 1}"
+    return ABSENT if run.decode.median is None else _amount(run.clock, run.decode.median) + where
+
+
+def _bytes(run: Record, *parts: str) -> str:
+    """The sum of parts of the memory in KB; a lower bound where one is not known. A process on the host has neither."""
+    known = [size for part in parts if (size := getattr(run.memory, f"{part}_bytes")) is not None]
+    if not known or run.target == "host":
+        return ABSENT
+    return ("≥ " if len(known) < len(parts) else "") + f"{sum(known) / 1024:.1f} KB"
+
+
+def accuracy(accuracy: Accuracy | None) -> str:
+    """Every figure that was measured, with the size of its sample."""
+    if accuracy is None:
+        return ABSENT
+    parts = []
+    if accuracy.exact_match is not None:
+        low, high = accuracy.interval_95 or (0.0, 1.0)
+        task = one_line(accuracy.task or "task")
+        parts.append(
+            f"{task} {accuracy.exact_match:.3f} ({low:.3f}–{high:.3f}, {accuracy.sample_size} of {accuracy.task_size})"
+        )
+    if accuracy.perplexity is not None:
+        parts.append(f"perplexity {accuracy.perplexity:.3f}")
+    if accuracy.bits_per_byte is not None:
+        parts.append(f"{accuracy.bits_per_byte:.3f} bits a byte")
+    if accuracy.kl is not None:
+        parts.append(f"KL {accuracy.kl:.2g}")
+    if accuracy.top1 is not None:
+        parts.append(f"top-1 {accuracy.top1:.3f}")
+    if accuracy.tokens is not None:
+        parts.append(f"{accuracy.tokens} tokens")
+    return ", ".join(parts) or ABSENT

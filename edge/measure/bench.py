@@ -1,0 +1,92 @@
+"""What reading a prompt and computing a token cost, in the units of the target's own clock.
+
+An emulated board counts instructions: they do not vary, so a prompt is read once. Hardware tells seconds: one round is
+thrown away first (caches, lazy allocation), then every repeat is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge.measure.describe import describe
+from edge.measure.record import Decode, Prefill, Record
+from edge.run.generate import prompt_ids
+from edge.run.target import Running
+from edge.terminal import track
+from firmware_tools.errors import UserError
+
+PROMPT_TOKENS = 16  # without --position and --prompt
+
+
+def bench(
+    running: Running, *, position: int | None = None, prompt: str | None = None, tokens: int | None = None, repeats: int
+) -> Record:
+    """Measures prefill per token and decoding.
+
+    With position P: P tokens are read, then one token is computed at position P, `repeats` times (P + 1 positions
+    attended). Else a prompt is read and `tokens` tokens (16, or what the context has room for) are computed after it,
+    and all of that `repeats` times. Which tokens they are does not matter for the cost: a fixed seed draws them.
+    """
+    ids = _prompt(running, position, prompt)
+    count = 1 if position is not None else _count(running, len(ids), tokens)
+    seconds = running.link.clock.kind == "seconds"
+    prefill: list[float] = []
+    decode: list[float] = []
+    for round_ in track(range(-1 if seconds else 0, repeats), "measuring"):
+        read = _read(running, ids) if round_ <= 0 or seconds else None
+        steps = _decode(running, len(ids), count)
+        if round_ >= 0:
+            prefill += [] if read is None else [read]
+            decode += steps
+    return dataclasses.replace(
+        describe(running),
+        prefill=Prefill(statistics.median(prefill), len(ids)) if prefill else Prefill(),
+        decode=Decode(statistics.median(decode) if decode else None, tuple(decode), len(ids), count),
+    )
+
+
+def _prompt(running: Running, position: int | None, prompt: str | None) -> list[int]:
+    """The ids that fill the cache before the measurement."""
+    if position is None and prompt is not None:
+        return prompt_ids(running, prompt)[: running.context - 1]
+    if position is None:
+        return _ids(running, min(PROMPT_TOKENS, running.context - 1))
+    if not 0 <= position < running.context:
+        raise UserError(
+            f"position {position} is not in the cache, which holds 0 to {running.context - 1}",
+            "a larger --context of convert and build makes room",
+        )
+    return _ids(running, position)
+
+
+def _ids(running: Running, count: int) -> list[int]:
+    return [int(i) for i in np.random.default_rng(0).integers(running.info.vocab_size, size=count)]
+
+
+def _count(running: Running, used: int, tokens: int | None) -> int:
+    room = running.context - used
+    if tokens is not None and tokens > room:
+        raise UserError(
+            f"{tokens} tokens after a prompt of {used} do not fit the context of {running.context}",
+            f"--tokens {room} does",
+        )
+    return tokens or min(PROMPT_TOKENS, room)
+
+
+def _read(running: Running, ids: Sequence[int]) -> float | None:
+    """Units per token of reading ids from an empty context; None where nothing is read or the clock is silent."""
+    if not ids:
+        return None
+    ticks = running.link.prefill(ids)
+    return None if ticks is None else ticks * running.link.clock.per_tick / len(ids)
+
+
+def _decode(running: Running, position: int, count: int) -> list[float]:
+    """Units of each of count steps from position on."""
+    ids = _ids(running, position + count)[position:]
+    ticks = [running.link.forward(token, position + at) for at, token in enumerate(ids)]
+    return [tick * running.link.clock.per_tick for tick in ticks if tick is not None]

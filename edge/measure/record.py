@@ -1,0 +1,237 @@
+"""The record of a run: one JSON file with what was measured, on what, and by which tools.
+
+Schema `edge.run/1`; the names of its keys are those of the dataclasses below, nested as they are. What was not measured
+is null, never 0. Times are in the unit that `clock` names: `seconds` on hardware, `instructions` on an emulated board,
+whose instructions say nothing about seconds. `sha256` is over the canonical JSON of the rest (sorted keys, no spaces,
+ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.2`) may add keys, which are left unread;
+another major version is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+from firmware_tools.errors import BadFile
+
+SCHEMA = "edge.run/1"
+CLOCKS = ("instructions", "seconds")
+MAX_BYTES = 16 << 20  # of a file that is read: a million repeats fit
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model: hashes of its canonical content, of its file, and of its tokenizer.json."""
+
+    name: str
+    sha256: str
+    file_sha256: str
+    tokenizer_sha256: str
+    quantization: str | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """Which firmware; null where there is none (host) or where it is not known (a board flashed by somebody)."""
+
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Reading a prompt: the clock's units per token, and over how many tokens, from position 0."""
+
+    per_token: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Computing one token: every repeat in the clock's units, their median, and the cache position of the first.
+
+    With one position it is measured again and again (`tokens` 1); else `tokens` positions follow each other in each
+    repeat. A step at position p attends to p + 1 positions.
+    """
+
+    median: float | None = None
+    repeats: tuple[float, ...] = ()
+    position: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of flash (code: all but weights and vocabulary) and of RAM (arena, KV cache, stack)."""
+
+    code_bytes: int | None = None
+    weight_bytes: int | None = None
+    vocabulary_bytes: int | None = None
+    arena_bytes: int | None = None
+    kv_cache_bytes: int | None = None
+    stack_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model whose distribution was the yardstick of `kl` and `top1`, computed on the host."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How good the answers are.
+
+    Of a text, teacher-forced: perplexity, bits_per_byte over tokens and bytes; kl is the mean of KL(reference || model)
+    in nats per token, top1 how often both hold the same token for the likeliest. Of a task: exact_match over
+    sample_size of task_size examples, with its 95 % Wilson interval. data_sha256 is over the text or task file.
+    """
+
+    perplexity: float | None = None
+    bits_per_byte: float | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    kl: float | None = None
+    top1: float | None = None
+    reference: Reference | None = None
+    task: str | None = None
+    exact_match: float | None = None
+    interval_95: tuple[float, ...] | None = None
+    sample_size: int | None = None
+    task_size: int | None = None
+    data_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run; target is what `--on` was resolved to, context the positions its KV cache holds."""
+
+    model: Model
+    image: Image
+    target: str
+    board: str
+    emulated: bool
+    clock: str
+    context: int
+    created: str
+    tools: Mapping[str, str]
+    memory: Memory = Memory()
+    prefill: Prefill = Prefill()
+    decode: Decode = Decode()
+    accuracy: Accuracy | None = None
+    energy: None = None
+    schema: str = SCHEMA
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as JSON's types, its hash included."""
+    data = json.loads(json.dumps(dataclasses.asdict(record), allow_nan=False))
+    return {**data, "sha256": digest(data)}
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of data without the key `sha256`."""
+    rest = {key: value for key, value in data.items() if key != "sha256"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write(record: Record, path: Path) -> None:
+    """Writes the record whole or not at all."""
+    write_text(path, json.dumps(to_json(record), indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file by way of a temporary name beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Record:
+    """The record in a file, verified: its schema, every type, its hash. BadFile where it is anything else."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadFile(
+            f"{path} cannot be read: {error.strerror}", "give a file that `-o` of bench or eval wrote"
+        ) from error
+    try:
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
+        return from_json(json.loads(content, parse_constant=_no_constant))
+    except (ValueError, RecursionError) as error:
+        raise BadFile(
+            f"{path} is not the record of a run: {error}", "records come from `edge bench` and `edge eval` with -o"
+        ) from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def from_json(data: Any) -> Record:
+    """The record of JSON's types; ValueError names the first key that is wrong."""
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), str):
+        raise ValueError("it has no schema")
+    if not re.fullmatch(re.escape(SCHEMA) + r"(\.\d+)?", data["schema"]):
+        raise ValueError(f"its schema is {data['schema'][:40]!r}, and this version reads {SCHEMA}")
+    record = _dataclass(Record, data, "")
+    if data.get("sha256") != digest(data):
+        raise ValueError("it was changed after it was written (its sha256 does not match)")
+    if record.clock not in CLOCKS:
+        raise ValueError(f"clock is neither of {', '.join(CLOCKS)}")
+    assert isinstance(record, Record)
+    return record
+
+
+def _dataclass(kind: Any, data: Any, where: str) -> Any:
+    """An instance of the dataclass kind, each field verified against its type; fields with a default may be missing."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{where or 'it'} is not an object")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        name = f"{where}.{field.name}".lstrip(".")
+        if field.name in data:
+            values[field.name] = _value(hints[field.name], data[field.name], name)
+        elif field.default is dataclasses.MISSING:
+            raise ValueError(f"{name} is missing")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """value if it is of the type hint (of those that the dataclasses above use); ValueError else."""
+    if typing.get_origin(hint) is UnionType or typing.get_origin(hint) is typing.Union:
+        if value is None:
+            return None
+        (hint,) = (part for part in typing.get_args(hint) if part is not NoneType)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(float, item, where) for item in value)
+    if typing.get_origin(hint) is Mapping and isinstance(value, dict):
+        return {key: _value(str, item, where) for key, item in value.items()}
+    if hint in (int, float):
+        kinds: tuple[type, ...] = (int,) if hint is int else (int, float)
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    else:
+        fits = hint in (str, bool, NoneType) and isinstance(value, hint)
+    if not fits:
+        raise ValueError(f"{where} has a value that it cannot have")
+    return value

@@ -1,0 +1,103 @@
+"""What is measured, in which unit, at which position; on the host and on a virtual board."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.make import convert
+from edge.measure.bench import bench
+from edge.run.target import Running, open_target
+from firmware_tools.errors import UserError
+from tests import tiny
+
+CONTEXT = tiny.SHAPE.context
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "tiny.tflite"
+    convert.save(convert.convert(tiny.checkpoint()), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def host(model: Path) -> Iterator[Running]:
+    with open_target("host", model) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def board(model: Path) -> Iterator[Running]:
+    with open_target("virtual-m4", model, counting=True) as running:
+        yield running
+
+
+def test_host_tells_seconds(host: Running) -> None:
+    record = bench(host, position=5, repeats=7)
+    assert (record.clock, record.emulated, record.target, record.board) == ("seconds", False, "host", "host")
+    assert len(record.decode.repeats) == 7 and record.decode.median == statistics.median(record.decode.repeats)
+    assert (record.decode.position, record.decode.tokens, record.prefill.tokens) == (5, 1, 5)
+    assert record.prefill.per_token is not None and 0 < record.prefill.per_token < 60
+    assert all(0 < repeat < 60 for repeat in record.decode.repeats)
+    assert record.image.sha256 is None and record.memory.code_bytes is None and record.energy is None
+
+
+def test_board_counts_instructions(board: Running) -> None:
+    record = bench(board, position=5, repeats=3)
+    assert (record.clock, record.emulated, record.board) == ("instructions", True, "virtual-m4")
+    assert record.target == "virtual-m4@unicorn"
+    assert len(set(record.decode.repeats)) == 1, "the same step takes the same instructions"
+    assert record.decode.median is not None and record.decode.median == int(record.decode.median)
+    assert board.image is not None and record.image.sha256 == board.image.sha256
+    assert all(value is not None for value in vars(record.memory).values())
+
+
+def test_more_positions_take_more_instructions(board: Running) -> None:
+    counts = [bench(board, position=position, repeats=1).decode.median for position in (0, 1, 8, CONTEXT - 1)]
+    assert all(a is not None and b is not None and a < b for a, b in zip(counts, counts[1:], strict=False))
+
+
+def test_nothing_counted_is_absent(model: Path) -> None:
+    with open_target("virtual-m4", model) as running:
+        record = bench(running, position=2, repeats=2)
+    assert record.prefill.per_token is None and record.decode.median is None and record.decode.repeats == ()
+
+
+def test_first_position_reads_no_prompt(host: Running) -> None:
+    record = bench(host, position=0, repeats=2)
+    assert record.prefill.per_token is None and record.prefill.tokens is None
+    assert len(record.decode.repeats) == 2
+
+
+def test_prompt_and_tokens(host: Running) -> None:
+    record = bench(host, prompt="tin", tokens=4, repeats=3)
+    used = len(host.tokenizer.prompt("tin"))
+    assert (record.prefill.tokens, record.decode.position, record.decode.tokens) == (used, used, 4)
+    assert len(record.decode.repeats) == 12
+
+
+def test_without_anything_it_fills_what_there_is(host: Running) -> None:
+    record = bench(host, repeats=1)
+    assert record.prefill.tokens == 16 and record.decode.tokens == CONTEXT - 16
+
+
+@pytest.mark.parametrize("position", [CONTEXT, 10**9])
+def test_position_outside_the_cache(host: Running, position: int) -> None:
+    with pytest.raises(UserError, match="not in the cache"):
+        bench(host, position=position, repeats=1)
+
+
+def test_more_tokens_than_room(host: Running) -> None:
+    with pytest.raises(UserError, match="do not fit the context"):
+        bench(host, prompt="tin", tokens=CONTEXT, repeats=1)
+
+
+def test_smaller_context_is_kept(model: Path) -> None:
+    with open_target("host", model, context=8) as running:
+        assert bench(running, position=7, repeats=1).context == 8
+        with pytest.raises(UserError, match="holds 0 to 7"):
+            bench(running, position=8, repeats=1)

@@ -1,0 +1,274 @@
+"""Golden transcripts: what a user types and reads, errors included.
+
+A file of tests/transcripts holds commands, each as `$ edge …`, and what comes back, stdout and stderr as they come.
+The commands of a file share a folder, which begins with what `prepare` puts there. In what is expected
+
+    <int>  <float>  <hex>   stand for a number or a hash
+    …                       stands for any text within a line; alone on a line for any lines, or none
+    [exit N]                ends a command whose exit code N is not 0
+    ^C                      is Ctrl-C, once what stands above it has come, or a device has been asked
+
+and in a command `<silent>`, `<noisy>`, `<other>` are ports where nothing answers, where garbage comes, and where
+another model runs; `< FILE` is standard input. `$ ls` lists the folder. Lines that begin with # are comments.
+
+    python -m tests.test_transcripts --update      writes what comes now; lines that still match stay as they are
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.make import convert
+from edge.run.host import facts_of
+from firmware_tools import graph
+from tests import tiny
+
+FOLDER = Path(__file__).parent / "transcripts"
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.txt"))
+PATTERNS = {"<int>": r"[\d,]+", "<float>": r"[\d,.]+(?:e[-+]?\d+)?", "<hex>": r"[0-9a-f]{8,64}", "…": r".*"}
+LONG_S = 300.0
+
+
+@dataclass
+class Command:
+    """One command of a transcript: its line, and the lines that are expected."""
+
+    line: str
+    expected: list[str] = field(default_factory=list)
+
+
+def parse(path: Path) -> tuple[list[str], list[Command]]:
+    """The comment at the top, and the commands."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    commands: list[Command] = []
+    for line in lines:
+        if line.startswith("$ "):
+            commands.append(Command(line[2:]))
+        elif commands and line:
+            commands[-1].expected.append(line)
+    return [line for line in lines if line.startswith("#")], commands
+
+
+def matches(expected: list[str], found: list[str]) -> bool:
+    """Whether what came is what was expected, patterns and `…` lines understood."""
+    parts = [r"(?:.*\n)*" if line == "…" else pattern(line) + r"\n" for line in expected]
+    return re.fullmatch("".join(parts), "".join(line + "\n" for line in found)) is not None
+
+
+def pattern(line: str) -> str:
+    pieces = re.split("(" + "|".join(PATTERNS) + ")", line)
+    return "".join(PATTERNS.get(piece) or re.escape(piece) for piece in pieces)
+
+
+class Devices:
+    """Ports that behave badly, each a socket of this machine; started when a transcript first names one."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.heard = threading.Event()  # a program has asked one of them something
+        self._folder, self._stack = folder, stack
+        self._urls: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        if name not in self._urls:
+            server = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            threading.Thread(target=self._serve, args=(server, name), daemon=True).start()
+            self._urls[name] = f"socket://127.0.0.1:{server.getsockname()[1]}"
+        return self._urls[name]
+
+    def hide(self, text: str) -> str:
+        """text with the names in place of the URLs, which differ from run to run."""
+        for name, url in self._urls.items():
+            text = text.replace(url, f"<{name}>")
+        return text
+
+    def _serve(self, server: socket.socket, name: str) -> None:
+        with server:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return  # the test is over
+                with connection:
+                    {"silent": self._silent, "noisy": self._noisy, "other": self._other}[name](connection)
+
+    def _silent(self, connection: socket.socket) -> None:
+        while self._hear(connection):
+            self.heard.set()
+
+    def _noisy(self, connection: socket.socket) -> None:
+        """Answers everything with random bytes, as a line at the wrong speed does."""
+        random = np.random.default_rng(0)
+        while self._hear(connection):
+            try:
+                connection.sendall(random.bytes(100))
+            except OSError:
+                return
+
+    def _other(self, connection: socket.socket) -> None:
+        """The agent, with another model."""
+        model = self._folder / "other.tflite"
+        facts = json.dumps(facts_of(model, graph.read(model)))
+        command = [sys.executable, "-m", "edge.run.agent", str(model), "--facts", facts]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as agent:
+            assert agent.stdin and agent.stdout
+            threading.Thread(target=self._answers, args=(agent.stdout.fileno(), connection), daemon=True).start()
+            while data := self._hear(connection):
+                agent.stdin.write(data)
+                agent.stdin.flush()
+
+    @staticmethod
+    def _answers(descriptor: int, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(descriptor, 4096):
+                connection.sendall(data)
+
+    @staticmethod
+    def _hear(connection: socket.socket) -> bytes:
+        with contextlib.suppress(OSError):
+            return connection.recv(4096)
+        return b""
+
+
+def prepare(folder: Path) -> None:
+    """What every transcript may use."""
+    model = convert.convert(tiny.checkpoint())
+    convert.save(model, folder / "tiny.tflite")
+    convert.save(convert.convert(tiny.checkpoint(), "float32"), folder / "float.tflite")
+    convert.save(convert.convert(tiny.checkpoint(seed=9)), folder / "other.tflite")
+    endless = tiny.checkpoint(context=3000, card={"stop_ids": []})
+    convert.save(convert.convert(endless), folder / "endless.tflite")
+    huge = tiny.checkpoint(context=40000, dim=64, hidden_dim=44, kv_heads=4)
+    convert.save(convert.convert(huge), folder / "huge.tflite")
+    (folder / "truncated.tflite").write_bytes(model[: len(model) // 2])
+    (folder / "text.txt").write_text("sit on the tin can and eat a date in rain", encoding="utf-8")
+    (folder / "words.jsonl").write_text('{"prompt": "tin", "answer": "can"}\n', encoding="utf-8")
+    (folder / "lines.txt").write_text("tin\n\ncan\n", encoding="utf-8")
+
+
+class Shell:
+    """Runs the commands of one transcript in a folder of its own."""
+
+    def __init__(self, folder: Path, devices: Devices) -> None:
+        self.folder, self.devices = folder, devices
+
+    def run(self, command: Command) -> list[str]:
+        """The lines that come: output, then the exit code where it is not 0."""
+        if command.line == "ls":
+            return sorted(path.name for path in self.folder.iterdir())
+        line = re.sub("<(silent|noisy|other)>", lambda match: self.devices.url(match[1]), command.line)
+        program, *words = shlex.split(line)
+        assert program == "edge", f"{command.line} is not a command of edge"
+        source = subprocess.DEVNULL
+        if "<" in words:
+            source = (self.folder / words[words.index("<") + 1]).open("rb")  # type: ignore[assignment]
+            words = words[: words.index("<")]
+        text, code = self._communicate(words, source, command)
+        lines = self.devices.hide(text).replace(str(self.folder), "<folder>").splitlines()
+        return [line.rstrip() for line in lines if line.strip()] + ([f"[exit {code}]"] if code else [])
+
+    def _communicate(self, words: list[str], source: int, command: Command) -> tuple[str, int]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge", *words],
+            stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder, env=environment,
+        )  # fmt: skip
+        assert process.stdout
+        received = bytearray()
+        reader = threading.Thread(target=lambda: self._collect(process, received), daemon=True)
+        reader.start()
+        if "^C" in command.expected:
+            self._await(process, received, command.expected[: command.expected.index("^C")])
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(LONG_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        reader.join()
+        return received.decode(errors="replace"), process.returncode
+
+    @staticmethod
+    def _collect(process: subprocess.Popen[bytes], received: bytearray) -> None:
+        assert process.stdout
+        while data := os.read(process.stdout.fileno(), 4096):
+            received += data
+
+    def _await(self, process: subprocess.Popen[bytes], received: bytearray, before: list[str]) -> None:
+        """Waits until some text has come, or where none is expected, until a device has been asked."""
+        deadline = time.monotonic() + LONG_S
+        while not (received if before else self.devices.heard.is_set()):
+            assert process.poll() is None, f"it ended before Ctrl-C: {received.decode(errors='replace')}"
+            assert time.monotonic() < deadline, "nothing came before Ctrl-C"
+            time.sleep(0.01)
+
+
+@contextmanager
+def shell() -> Iterator[Shell]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-transcript-"))).resolve()
+        prepare(folder)
+        yield Shell(folder, Devices(folder, stack))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transcript(name: str) -> None:
+    _, commands = parse(FOLDER / f"{name}.txt")
+    if sys.platform == "win32" and any("^C" in command.expected for command in commands):
+        pytest.skip("Windows sends Ctrl-C to the whole console")
+    with shell() as it:
+        for command in commands:
+            found = it.run(command)
+            expected = [line for line in command.expected if line != "^C"]
+            assert matches(expected, found), f"$ {command.line}\n" + "\n".join(found)
+
+
+def test_patterns_refuse_what_is_different() -> None:
+    assert matches(["a <int> b", "…", "[exit 1]"], ["a 1,234 b", "[exit 1]"])
+    assert matches(["a <int> b", "…", "[exit 1]"], ["a 7 b", "x", "y", "[exit 1]"])
+    assert not matches(["a <int> b"], ["a x b"])
+    assert not matches(["a"], ["a", "b"])
+    assert not matches(["a", "b"], ["a"])
+    assert not matches(["(a)"], ["a"])
+
+
+def update() -> None:
+    """Writes what comes now into the transcripts; a command whose output still matches stays as it is."""
+    for path in sorted(FOLDER.glob("*.txt")):
+        comment, commands = parse(path)
+        parts = ["\n".join(comment) + "\n"] if comment else []
+        with shell() as it:
+            for command in commands:
+                found = it.run(command)
+                if not matches([line for line in command.expected if line != "^C"], found):
+                    mark = ["…", "^C"] if "^C" in command.expected else []
+                    command.expected = [*mark, *(re.sub(r"\b[0-9a-f]{64}\b", "<hex>", line) for line in found)]
+                    print(f"{path.name}: $ {command.line}")
+                parts.append("\n".join([f"$ {command.line}", *command.expected]) + "\n")
+        path.write_text("\n".join(parts), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--update"]:
+        sys.exit(__doc__)
+    update()
