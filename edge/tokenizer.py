@@ -17,6 +17,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tokenizers
@@ -59,7 +60,8 @@ class Tokenizer:
         data = _to_bytes(text)
         ids = [self.bos_id] if bos and self.bos_id is not None else []
         if not self.vocabulary.can_encode:
-            return ids + self._text_ids(data.decode("utf-8", "replace"))
+            with _refusals():
+                return ids + self._text_ids(data.decode("utf-8", "replace"))
         escaped = (self.vocabulary.prefix + data if data else data).decode("utf-8", "surrogateescape")
         position = 0
         for match in NOT_UTF8.finditer(escaped):
@@ -156,13 +158,21 @@ def _byte_pair_encoder(source: vocabulary.Vocabulary) -> tokenizers.Tokenizer:
 def _other_encoder(data: bytes) -> tokenizers.Tokenizer:
     """The tokenizer as its file describes it, without what would turn text into special tokens, cut it or pad it."""
     document = json.loads(data)
-    for key in ("post_processor", "truncation", "padding"):
-        document[key] = None
-    document["added_tokens"] = []
+    kept = {key: document.get(key) for key in ("normalizer", "pre_tokenizer", "model")}
+    with _refusals():
+        return tokenizers.Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], **kept}))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the library says of a file it cannot use, as BadFile; a panic in its Rust is a BaseException."""
     try:
-        return tokenizers.Tokenizer.from_str(json.dumps(document))
-    except Exception as error:
-        raise BadFile(f"the tokenizer is not one that `tokenizers` reads: {error}", vocabulary.HINT) from error
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        why = ascii(str(error)[:200])
+        raise BadFile(f"the tokenizer is not one that `tokenizers` can use: {why}", vocabulary.HINT) from error
 
 
 # --- llama2.c
@@ -232,20 +242,23 @@ def _not_llama2c(why: str) -> BadFile:
 # --- training
 
 
-def train(lines: Iterable[str], vocab_size: int) -> bytes:
+def train(lines: Iterable[str], vocab_size: int, word_mark: bool = True) -> bytes:
     """Trains a BPE with byte fallback of the kind the device can encode; returns its tokenizer.json.
 
     Tokens 0 to 258 are <unk>, <s>, </s> and the bytes, then come the characters of the lines (the most frequent, where
-    they do not all fit) and the merges; fewer than vocab_size where the lines have no more to merge. Words are cut before each space while training, and digits, punctuation and
-    line breaks stand alone: no merge crosses such a cut, so that encoding needs no cutting. vocab_size: at least 260.
+    they do not all fit) and the merges; fewer than vocab_size where the lines have no more to merge. Words are cut
+    before each space while training, and digits, punctuation and line breaks stand alone: no merge crosses such a cut,
+    so that encoding needs no cutting. vocab_size: at least 260. Without word_mark there is no dummy space, and a space
+    is a token of its own: a word then has the same pieces wherever it stands, which helps a small model to copy it.
     """
     if vocab_size <= FIRST_PIECE:
         raise ValueError(f"a vocabulary of {vocab_size} has no room beside the {FIRST_PIECE} reserved tokens")
     trainee = tokenizers.Tokenizer(models.BPE())
-    trainee.normalizer = normalizers.Prepend(" ")
+    if word_mark:
+        trainee.normalizer = normalizers.Prepend(" ")
     trainee.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(" ", "merged_with_next"),
+            pre_tokenizers.Split(" ", "merged_with_next" if word_mark else "isolated"),
             pre_tokenizers.Split(tokenizers.Regex(r"[\r\n\t]"), "isolated"),
             pre_tokenizers.Punctuation("isolated"),
             pre_tokenizers.Digits(individual_digits=True),
@@ -261,19 +274,21 @@ def train(lines: Iterable[str], vocab_size: int) -> bytes:
     model = json.loads(trainee.to_str())["model"]
     names = sorted(model["vocab"], key=model["vocab"].__getitem__)
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-    return _tokenizer_json(names, merges)
+    return _tokenizer_json(names, merges, word_mark)
 
 
-def _tokenizer_json(names: Sequence[str], merges: Sequence[tuple[str, ...]]) -> bytes:
-    """A tokenizer.json with byte fallback and a dummy space; the first three names are the special tokens."""
+def _tokenizer_json(names: Sequence[str], merges: Sequence[tuple[str, ...]], dummy_space: bool = True) -> bytes:
+    """A tokenizer.json with byte fallback; the first three names are the special tokens."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    steps = [{"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    steps: list[dict[str, Any]] = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    if dummy_space:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     document = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [{"id": id, "content": names[id], **flags} for id in range(FIRST_BYTE)],
-        "normalizer": {"type": "Prepend", "prepend": " "},
+        "normalizer": {"type": "Prepend", "prepend": " "} if dummy_space else None,
         "pre_tokenizer": None,
         "post_processor": None,
         "decoder": {"type": "Sequence", "decoders": steps},

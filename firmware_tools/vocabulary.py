@@ -240,6 +240,11 @@ def _decoder_marks(document: Mapping[str, Any]) -> bool:
     return any(_replaces(step, WORD_MARK, " ") or step.get("type") == "Metaspace" for step in steps)
 
 
+def _byte_level(document: Mapping[str, Any]) -> bool:
+    """Does each character of a token stand for a byte, as in GPT-2?"""
+    return any(step.get("type") == "ByteLevel" for step in _steps(document.get("decoder"), "decoders"))
+
+
 def _normalizer(node: object) -> tuple[str, bool] | None:
     """(dummy prefix, are spaces turned into word marks) of a normalizer of the device's kind, else None."""
     prefix, marks = "", False
@@ -263,6 +268,8 @@ def _why_not(parsed: _Parsed, byte_ids: Sequence[int], marks: bool) -> str:
     options = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
     if not byte_ids:
         return "it does not fall back to byte tokens"
+    if _byte_level(parsed.document):
+        return "its tokens spell bytes as characters"
     if parsed.document.get("pre_tokenizer") is not None:
         return "it splits the text before merging"
     if normalizer is None or normalizer[1] != marks:
@@ -288,7 +295,7 @@ def _characters(strings: Sequence[str], unreachable: set[int], marks: bool) -> t
 
 
 def _pieces(parsed: _Parsed, byte_ids: set[int], marks: bool) -> tuple[bytes, ...]:
-    byte_level = any(step.get("type") == "ByteLevel" for step in _steps(parsed.document.get("decoder"), "decoders"))
+    byte_level = _byte_level(parsed.document)
     alphabet = _byte_level_alphabet() if byte_level else {}
     pieces = []
     for id, string in enumerate(parsed.strings):

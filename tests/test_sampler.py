@@ -71,7 +71,7 @@ def agree(device: Device, sampler: Sampler, logits: Logits, count: int = 5) -> l
 
 def random_logits(pick: random.Random, rng: np.random.Generator) -> Logits:
     count = pick.choice((1, 2, 3, 10, 100, 512))
-    logits = rng.normal(size=count) * pick.choice((0.0, 0.1, 1.0, 5.0, 100.0, 1e30, 3e38))
+    logits = rng.normal(size=count) * pick.choice((0.0, 0.1, 1.0, 5.0, 100.0, 1e6, 1e30, 3e38))
     if pick.random() < 0.4:
         logits = np.round(logits)  # ties
     with np.errstate(over="ignore"):
@@ -132,18 +132,26 @@ def test_the_seed_of_zero_state_on_the_device(device: Device) -> None:
     assert len(set(agree(device, Sampler(1.0, 1.0, seed), np.zeros(100, np.float32), 20))) > 5
 
 
+CALLS = """
+#include "sampler.h"
+void call_seed(edge_sampler *sampler, uint64_t seed) { edge_seed(sampler, seed); }
+uint32_t call_sample(edge_sampler *sampler, const float *logits, size_t n) { return edge_sample(sampler, logits, n); }
+"""
+
+
 @pytest.mark.parametrize("core", [cortex.M4, cortex.M0], ids=lambda core: core.name)
 def test_cortex_m_equals_host(core: cortex.Core, tmp_path: Path) -> None:
     """The M0 computes floats in software, with the same results."""
-    chip = cortex.Cortex(core, [RUNTIME / "sampler.c"], [RUNTIME], tmp_path)
+    (tmp_path / "calls.c").write_text(CALLS, encoding="ascii")
+    chip = cortex.Cortex(core, [tmp_path / "calls.c", RUNTIME / "sampler.c"], [RUNTIME], tmp_path)
     pick, rng = random.Random(8), np.random.default_rng(8)
     for _ in range(300):
         sampler, logits = random_sampler(pick), random_logits(pick, rng)
         state = chip.put(bytes(State(sampler.temperature, sampler.top_p, 0)))
-        chip.call("edge_seed", state, 0, sampler.seed & 0xFFFFFFFF, sampler.seed >> 32)  # a uint64 begins at r2
+        chip.call("call_seed", state, 0, sampler.seed & 0xFFFFFFFF, sampler.seed >> 32)  # a uint64 begins at r2
         values, host = chip.put(logits.tobytes()), Generator(sampler)
         for _ in range(3):
-            chip.call("edge_sample", state, values, len(logits))
+            chip.call("call_sample", state, values, len(logits))
             assert chip.machine.reg_read(unicorn.arm_const.UC_ARM_REG_R0) == host.choose(logits), sampler
         assert chip.get(values, logits.nbytes) == logits.tobytes()
         chip.release()
@@ -220,6 +228,24 @@ def test_the_nucleus_ends_at_the_token_that_reaches_top_p(device: Device) -> Non
     flat = np.zeros(4, np.float32)
     for top_p, size in ((0.1, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.76, 4), (1.0, 4)):
         assert set(agree(device, Sampler(1.0, top_p, 7), flat, 200)) == set(range(size))
+
+
+def state_before(number: int) -> int:
+    """The state of xorshift64* from which its next upper 24 bits are number: every step of it can be undone."""
+    x = (number << 40) * pow(0x2545F4914F6CDD1D, -1, 2**64) % 2**64
+    x ^= x >> 27 ^ x >> 54
+    x ^= x << 25 ^ x << 50
+    x %= 2**64
+    return x ^ x >> 12 ^ x >> 24 ^ x >> 36 ^ x >> 48 ^ x >> 60
+
+
+@pytest.mark.parametrize("quarter", [0, 1, 2, 3])
+def test_a_number_on_the_border_belongs_to_the_token_above(device: Device, quarter: int) -> None:
+    """Four equal tokens: exactly 0, 1/4, 1/2 and 3/4 begin a quarter each."""
+    flat, sampler = np.zeros(4, np.float32), Sampler(1.0, 1.0)
+    host, chip = Generator(sampler), device.generator(sampler)
+    host._state = chip._state.state = state_before(quarter << 22)
+    assert host.choose(flat) == chip.choose(flat) == quarter
 
 
 def test_seeds_differ_and_repeat(device: Device) -> None:

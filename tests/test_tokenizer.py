@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import random
 import struct
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import cortex
 import pytest
 import tokenizer_device
-import unicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_device import RUNTIME, Device
+from tokenizer_device import llama2c_file, random_bytes, vocabulary_text
 from tokenizers import Tokenizer as HuggingFace
 
 from edge import tokenizer
 from edge.tokenizer import Tokenizer
-from firmware_tools import build, vocabulary
-from firmware_tools.errors import BadFile, MissingTool
+from firmware_tools import vocabulary
+from firmware_tools.errors import BadFile
 
 TRAINED = tokenizer_device.trained()
 STORY = (
@@ -30,26 +26,6 @@ STORY = (
     "One day, she saw a big, red ball. “It’s mine!” said Tim – and he ran away…\n\n"
     'Lily was sad. "Can we share?" she asked. Tim smiled and said, "Yes, we can!"\nThe end.   </s> <0x0A> <s>'
 )
-
-
-def llama2c_file(tokens: Sequence[tuple[float, bytes]], longest: int | None = None) -> bytes:
-    reserved = [
-        (0.0, b"<unk>"),
-        (0.0, b"\n<s>\n"),
-        (0.0, b"\n</s>\n"),
-        *((0.0, name.encode()) for name in tokenizer.BYTES),
-    ]
-    records = [*reserved, *tokens]
-    header = struct.pack("<i", max(len(piece) for _, piece in records) if longest is None else longest)
-    return header + b"".join(struct.pack("<fi", score, len(piece)) + piece for score, piece in records)
-
-
-def small_llama2c() -> bytes:
-    """A tokenizer in llama2.c's format made from TRAINED: scores fall with the id, as SentencePiece gives them."""
-    pieces = vocabulary.read(TRAINED).pieces[259:]
-    merged = [piece for piece in pieces if len(piece.decode()) > 1]
-    single = [piece for piece in pieces if len(piece.decode()) == 1]
-    return llama2c_file([(-float(i), piece) for i, piece in enumerate(merged + single)])
 
 
 def llama2c_encode(data: bytes, text: str) -> list[int]:
@@ -80,45 +56,11 @@ def llama2c_encode(data: bytes, text: str) -> list[int]:
         ids[best_at : best_at + 2] = [lookup[names[ids[best_at]] + names[ids[best_at + 1]]]]
 
 
-def vocabulary_text(source: vocabulary.Vocabulary, pick: random.Random, count: int) -> bytes:
-    return b"".join(pick.choice(source.pieces) for _ in range(count))
-
-
-def overlong(character: str, length: int) -> bytes:
-    """The character in 2, 3 or 4 bytes as UTF-8 would write it, were it allowed to be longer than need be."""
-    code, mark = ord(character), {2: 0xC0, 3: 0xE0, 4: 0xF0}[length]
-    tail = [0x80 | code >> 6 * i & 0x3F for i in reversed(range(length - 1))]
-    return bytes([mark | code >> 6 * (length - 1) & (0x7F >> length), *tail])
-
-
-def random_bytes(source: vocabulary.Vocabulary, pick: random.Random) -> bytes:
-    """A byte string of one of the kinds that go wrong differently."""
-    size = pick.choice((0, 1, 2, 3, 5, 8, 13, 30, 80))
-    kinds: tuple[Callable[[], bytes], ...] = (
-        lambda: bytes(pick.randrange(128) for _ in range(size)),
-        lambda: bytes(pick.randrange(256) for _ in range(size)),
-        lambda: vocabulary_text(source, pick, size),
-        lambda: "".join(
-            chr(pick.choice((0x61, 0xE9, 0x20AC, 0xD7FF, 0xE000, 0xFFFF, 0x1F600))) for _ in range(size)
-        ).encode(),
-        lambda: bytes([pick.randrange(256)]) * size,
-        lambda: pick.choice((b" ", b"a", b" a", b"ab", b"\n", b"\xc3\xa9")) * size,
-        lambda: b"".join(
-            pick.choice((b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a")) for _ in range(size)
-        ),
-        lambda: b"".join(overlong(pick.choice("al \u00e9\u5bdd"), pick.randrange(2, 5)) for _ in range(size)),
-        lambda: bytes(byte | pick.choice((0, 0x08, 0x40)) for byte in "\U0001f6cbé寝".encode() * size),
-        lambda: b"".join(pick.choice((b"</s>", b"<s>", b"<0x0A>", b"<unk>", b"\0", b" ")) for _ in range(size)),
-        lambda: random_bytes(source, pick)[: size // 2] + random_bytes(source, pick),
-    )
-    return pick.choice(kinds)()
-
-
 # --- llama2.c
 
 
 def test_small_llama2c_tokenizer_equals_the_oracle() -> None:
-    data = small_llama2c()
+    data = tokenizer_device.small_llama2c()
     host = Tokenizer(tokenizer.from_llama2c(data))
     pick = random.Random(3)
     texts = [*tokenizer_device.sentences(200, seed=2), STORY, "", " ", "   ", "\n", "\x00", "寝室", "🙂"]
@@ -194,11 +136,11 @@ BAD_LLAMA2C = {
     "a header alone": struct.pack("<i", 7),
     "garbage": random.Random(5).randbytes(4000),
     "text": b"Once upon a time there was a file of the wrong kind. " * 50,
-    "ends in a token": small_llama2c()[:-1],
-    "ends in a score": small_llama2c()[:-9],
-    "ends among the bytes": small_llama2c()[:1000],
-    "trailing bytes": small_llama2c() + b"\0\0\0",
-    "trailing zeros": small_llama2c() + b"\0" * 64,
+    "ends in a token": tokenizer_device.small_llama2c()[:-1],
+    "ends in a score": tokenizer_device.small_llama2c()[:-9],
+    "ends among the bytes": tokenizer_device.small_llama2c()[:1000],
+    "trailing bytes": tokenizer_device.small_llama2c() + b"\0\0\0",
+    "trailing zeros": tokenizer_device.small_llama2c() + b"\0" * 64,
     "longer than the header says": llama2c_file([(0.0, b"longer")], longest=5),
     "an empty token": llama2c_file([(0.0, b"")]),
     "a negative length": llama2c_file([]) + struct.pack("<fi", 0.0, -5),
@@ -209,7 +151,7 @@ BAD_LLAMA2C = {
     "a token twice": llama2c_file([(0.0, b"a"), (1.0, b"a")]),
     "another <s>": llama2c_file([(0.0, b"<s>")]),
     "byte tokens missing": struct.pack("<ififi", 5, 0.0, 5, 0.0, 1) + b"<unk>",
-    "a header beyond all tokens": struct.pack("<i", 1 << 20) + small_llama2c()[4:],
+    "a header beyond all tokens": struct.pack("<i", 1 << 20) + tokenizer_device.small_llama2c()[4:],
 }
 
 
@@ -364,170 +306,3 @@ def test_training_keeps_to_its_size_where_the_characters_do_not_fit() -> None:
     small = Tokenizer(tokenizer.train([many], 300))
     assert small.vocab_size == 300 and small.vocabulary.can_encode
     assert small.decode(small.encode(many)) == many
-
-
-# --- the device
-
-
-def sources() -> dict[str, bytes]:
-    return {
-        "trained": TRAINED,
-        "word marks": tokenizer_device.word_marked(TRAINED),
-        "llama2.c": tokenizer.from_llama2c(small_llama2c()),
-        "random merges 1": tokenizer_device.random_merges(1),
-        "random merges 2": tokenizer_device.random_merges(2, count=400),
-    }
-
-
-@pytest.fixture(scope="module", params=sources())
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Device]:
-    host = Tokenizer(sources()[request.param])
-    return host, Device(host.vocabulary, tmp_path_factory.mktemp("device"))
-
-
-def test_device_equals_host_on_10000_random_byte_strings(pair: tuple[Tokenizer, Device]) -> None:
-    host, device = pair
-    assert device.can_encode
-    pick = random.Random(7)
-    for _ in range(10_000):
-        text = random_bytes(host.vocabulary, pick)
-        ids = host.encode(text)
-        assert device.encode(text) == (len(ids), ids), text
-
-
-def test_device_equals_host_on_tok512(shared_data: Path, tmp_path: Path) -> None:
-    host = Tokenizer(tokenizer.from_llama2c((shared_data / "stories260K" / "tok512.bin").read_bytes()))
-    device = Device(host.vocabulary, tmp_path)
-    pick = random.Random(8)
-    shakespeare = (shared_data / "corpora" / "tinyshakespeare.txt").read_bytes()
-    texts = [shakespeare[start : start + 300] for start in range(0, len(shakespeare), 5000)]
-    texts += [random_bytes(host.vocabulary, pick) for _ in range(10_000)]
-    for text in texts:
-        ids = host.encode(text)
-        assert device.encode(text) == (len(ids), ids), text
-        assert b"".join(device.piece(id) for id in ids) == host.decode_bytes(ids, continuation=True)
-
-
-def test_device_in_any_capacity(pair: tuple[Tokenizer, Device]) -> None:
-    """Enough room for the symbols before merging is enough; less room gives their number and spoils nothing."""
-    host, device = pair
-    pick = random.Random(9)
-    for _ in range(200):
-        text = random_bytes(host.vocabulary, pick)
-        ids = host.encode(text)
-        symbols, _ = device.encode(text, 0)
-        assert len(ids) <= symbols <= len(text) + 1 and (symbols == 0) == (text == b"")
-        for capacity in range(symbols + 3):
-            count, got = device.encode(text, capacity)
-            assert (count, got) == ((symbols, []) if capacity < symbols else (len(ids), ids))
-
-
-def test_device_without_undefined_behaviour(pair: tuple[Tokenizer, Device], tmp_path: Path) -> None:
-    host, _ = pair
-    device = Device(host.vocabulary, tmp_path, sanitize=True)
-    pick = random.Random(10)
-    for _ in range(1000):
-        text = random_bytes(host.vocabulary, pick)
-        ids = host.encode(text)
-        assert device.encode(text) == (len(ids), ids)
-    assert [device.piece(id) for id in range(host.vocab_size)] == list(host.vocabulary.pieces)
-    assert device.piece(host.vocab_size) == device.piece(0xFFFFFFFF) == b""
-
-
-def test_device_on_a_long_text(pair: tuple[Tokenizer, Device]) -> None:
-    host, device = pair
-    text = vocabulary_text(host.vocabulary, random.Random(11), 3000) + b"a" * 2000 + b" " * 2000
-    ids = host.encode(text)
-    assert device.encode(text) == (len(ids), ids)
-
-
-@pytest.mark.parametrize("core", [cortex.M4, cortex.M0], ids=lambda core: core.name)
-def test_cortex_m_equals_host(core: cortex.Core, tmp_path: Path) -> None:
-    host = Tokenizer(TRAINED)
-    (tmp_path / "vocabulary.c").write_text(vocabulary.lower(host.vocabulary), encoding="ascii")
-    chip = cortex.Cortex(core, [tmp_path / "vocabulary.c", RUNTIME / "tokenizer.c"], [RUNTIME], tmp_path)
-    pick = random.Random(13)
-    for _ in range(300):
-        text = random_bytes(host.vocabulary, pick)
-        room = len(text) + 1
-        ids = chip.put(bytes(2 * room))
-        chip.call("edge_encode", chip.put(text), len(text), ids, room)
-        count = chip.machine.reg_read(unicorn.arm_const.UC_ARM_REG_R0)
-        assert list(struct.unpack(f"<{count}H", chip.get(ids, 2 * count))) == host.encode(text), text
-        chip.release()
-
-
-EXACT_BUFFERS = """
-#include <stdio.h>
-#include <stdlib.h>
-#include "tokenizer.h"
-/* Standard input: for each text its size and the capacity, two uint32, and its bytes. Every buffer is of exact size. */
-int main(void) {
-    uint32_t sizes[2];
-    while (fread(sizes, sizeof sizes, 1, stdin) == 1) {
-        uint8_t *text = malloc(sizes[0]);
-        uint16_t *ids = malloc(sizes[1] * sizeof *ids);
-        if (sizes[0] > 0 && fread(text, sizes[0], 1, stdin) != 1) return 2;
-        size_t count = edge_encode(text, sizes[0], ids, sizes[1]);
-        printf("%zu", count);
-        for (size_t i = 0; i < count && count <= sizes[1]; i++) printf(" %u", ids[i]);
-        printf("\\n");
-        free(text);
-        free(ids);
-    }
-    return 0;
-}
-"""
-
-
-@pytest.mark.system
-def test_device_stays_within_its_buffers(tmp_path: Path) -> None:
-    host = Tokenizer(TRAINED)
-    (tmp_path / "main.c").write_text(EXACT_BUFFERS)
-    (tmp_path / "vocabulary.c").write_text(vocabulary.lower(host.vocabulary))
-    files = [tmp_path / "main.c", tmp_path / "vocabulary.c", RUNTIME / "tokenizer.c"]
-    try:
-        program = build.build_host_program(files, [RUNTIME], tmp_path / "encode")
-    except MissingTool as error:
-        pytest.skip(error.message)
-    pick = random.Random(12)
-    texts = [random_bytes(host.vocabulary, pick) for _ in range(2000)]
-    cases = [(text, len(text) + 1) for text in texts] + [(text, pick.randrange(len(text) + 2)) for text in texts]
-    given = b"".join(struct.pack("<II", len(text), capacity) + text for text, capacity in cases)
-    result = subprocess.run([str(program)], input=given, capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr.decode(errors="replace")
-    for (text, capacity), line in zip(cases, result.stdout.decode().splitlines(), strict=True):
-        count, *ids = map(int, line.split())
-        assert count > capacity or ids == host.encode(text)
-
-
-CORTEX_M4 = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-ffp-contract=off", "-ffunction-sections"]
-
-
-@pytest.mark.parametrize("name, limit_bytes", [("tokenizer", 1536), ("sampler", 1024)])
-def test_code_size_on_cortex_m4(name: str, limit_bytes: int, tmp_path: Path) -> None:
-    from firmware_tools import elf
-
-    out = tmp_path / "out.o"
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp"]
-    flags = [*CORTEX_M4, "-Os", "-fno-sanitize=undefined", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"]
-    subprocess.run([*zig, *flags, f"-I{RUNTIME}", "-c", str(RUNTIME / f"{name}.c"), "-o", str(out)], check=True)
-    code = sum(s.size_bytes for s in elf.read(out.read_bytes()).sections if s.in_memory and ".ARM" not in s.name)
-    assert 200 < code < limit_bytes
-
-
-@pytest.mark.system
-@pytest.mark.parametrize("name", ["tokenizer", "sampler"])
-def test_gcc_has_no_warnings_either(name: str, tool: Callable[[str], str], tmp_path: Path) -> None:
-    machine = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"]
-    for level in ("-Os", "-O2", "-O3"):
-        command = [
-            tool("arm-none-eabi-gcc"),
-            *machine,
-            *CORTEX_M4,
-            level,
-            f"-I{RUNTIME}",
-            "-c",
-            str(RUNTIME / f"{name}.c"),
-        ]
-        subprocess.run([*command, "-o", str(tmp_path / "out.o")], check=True)

@@ -128,6 +128,7 @@ def test_a_file_with_a_few_other_bytes_is_read_or_refused(place: int, bytes_: by
 
 NOT_FOR_THE_DEVICE = {
     "byte tokens": setting("model", "byte_fallback", value=False),
+    "spell bytes": setting("decoder", value={"type": "ByteLevel"}),
     "splits": setting("pre_tokenizer", value={"type": "Whitespace"}),
     "normalizes": setting("normalizer", value={"type": "Lowercase"}),
     "dropout": setting("model", "dropout", value=0.1),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import random
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import firmware_tools
@@ -46,13 +48,16 @@ def word_marked(source: bytes) -> bytes:
     return json.dumps(document).encode()
 
 
-def random_merges(seed: int, count: int = 120) -> bytes:
-    """A tokenizer no training makes: merges of few letters in random order, so that results outrank their parts."""
+def random_merges(seed: int, count: int = 120, unused: int = 0) -> bytes:
+    """A tokenizer no training makes: merges of few letters in random order, so that results outrank their parts.
+
+    unused: how many tokens that no text reaches come first, so that the others have high ids.
+    """
     pick = random.Random(seed)
-    names = ["<unk>", "<s>", "</s>", *tokenizer.BYTES, *"abc é"]
+    names = ["<unk>", "<s>", "</s>", *tokenizer.BYTES, *(f"unused {i}" for i in range(unused)), *"abc é"]
     merges: set[tuple[str, str]] = set()
     while len(merges) < count:
-        left, right = pick.choice(names[259:]), pick.choice(names[259:])
+        left, right = pick.choice(names[259 + unused :]), pick.choice(names[259 + unused :])
         if len(left + right) > 9:
             continue
         merges.add((left, right))
@@ -61,6 +66,60 @@ def random_merges(seed: int, count: int = 120) -> bytes:
     ranked = sorted(merges)
     pick.shuffle(ranked)
     return tokenizer._tokenizer_json(names, ranked)
+
+
+def llama2c_file(tokens: Sequence[tuple[float, bytes]], longest: int | None = None) -> bytes:
+    reserved = [
+        (0.0, b"<unk>"),
+        (0.0, b"\n<s>\n"),
+        (0.0, b"\n</s>\n"),
+        *((0.0, name.encode()) for name in tokenizer.BYTES),
+    ]
+    records = [*reserved, *tokens]
+    header = struct.pack("<i", max(len(piece) for _, piece in records) if longest is None else longest)
+    return header + b"".join(struct.pack("<fi", score, len(piece)) + piece for score, piece in records)
+
+
+def small_llama2c() -> bytes:
+    """A tokenizer in llama2.c's format made from trained(): scores fall with the id, as SentencePiece gives them."""
+    pieces = vocabulary.read(trained()).pieces[259:]
+    merged = [piece for piece in pieces if len(piece.decode()) > 1]
+    single = [piece for piece in pieces if len(piece.decode()) == 1]
+    return llama2c_file([(-float(i), piece) for i, piece in enumerate(merged + single)])
+
+
+def vocabulary_text(source: vocabulary.Vocabulary, pick: random.Random, count: int) -> bytes:
+    return b"".join(pick.choice(source.pieces) for _ in range(count))
+
+
+def overlong(character: str, length: int) -> bytes:
+    """The character in 2, 3 or 4 bytes as UTF-8 would write it, were it allowed to be longer than need be."""
+    code, mark = ord(character), {2: 0xC0, 3: 0xE0, 4: 0xF0}[length]
+    tail = [0x80 | code >> 6 * i & 0x3F for i in reversed(range(length - 1))]
+    return bytes([mark | code >> 6 * (length - 1) & (0x7F >> length), *tail])
+
+
+def random_bytes(source: vocabulary.Vocabulary, pick: random.Random) -> bytes:
+    """A byte string of one of the kinds that go wrong differently."""
+    size = pick.choice((0, 1, 2, 3, 5, 8, 13, 30, 80))
+    kinds: tuple[Callable[[], bytes], ...] = (
+        lambda: bytes(pick.randrange(128) for _ in range(size)),
+        lambda: bytes(pick.randrange(256) for _ in range(size)),
+        lambda: vocabulary_text(source, pick, size),
+        lambda: "".join(
+            chr(pick.choice((0x61, 0xE9, 0x20AC, 0xD7FF, 0xE000, 0xFFFF, 0x1F600))) for _ in range(size)
+        ).encode(),
+        lambda: bytes([pick.randrange(256)]) * size,
+        lambda: pick.choice((b" ", b"a", b" a", b"ab", b"\n", b"\xc3\xa9")) * size,
+        lambda: b"".join(
+            pick.choice((b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a")) for _ in range(size)
+        ),
+        lambda: b"".join(overlong(pick.choice("al \u00e9\u5bdd"), pick.randrange(2, 5)) for _ in range(size)),
+        lambda: bytes(byte | pick.choice((0, 0x08, 0x40)) for byte in "\U0001f6cbé寝".encode() * size),
+        lambda: b"".join(pick.choice((b"</s>", b"<s>", b"<0x0A>", b"<unk>", b"\0", b" ")) for _ in range(size)),
+        lambda: random_bytes(source, pick)[: size // 2] + random_bytes(source, pick),
+    )
+    return pick.choice(kinds)()
 
 
 class Device:
