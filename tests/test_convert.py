@@ -1,4 +1,4 @@
-"""What convert writes, run by LiteRT: against the numpy oracle, one signature against the other, and the file itself."""
+"""What convert writes, run by LiteRT: against the numpy oracle, signature against signature, and the file itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lite import RESOLVERS, Model
 from oracle import Array, divergence, sample
 
+from edge import zoo
 from edge.make import checkpoints
 from edge.make.checkpoints import Checkpoint
 from edge.make.convert import convert, save
@@ -75,6 +77,33 @@ def test_stories_differ_little_from_float(shared_data: Path, scheme: str, limit:
     checkpoint, texts = stories(shared_data)
     assert sum(len(tokens) for tokens, _ in texts) >= 2000
     assert kl_of(convert(checkpoint, scheme, context=256), kernels, texts) <= limit
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_the_shipped_model_differs_little_from_float(kernels: str) -> None:
+    """In LiteRT against the oracle with the weights of the file, and the same model converted to float32."""
+    if not zoo.entries():
+        pytest.skip("the zoo is empty")
+    data = zoo.entries()[0].model.read_bytes()
+    checkpoint = shipped.checkpoint(graph.read(data))
+    length = checkpoint.architecture.context
+    start = checkpoint.card["bos_id"] or 0
+    texts = [sample(checkpoint, length, seed, start) for seed in range(-(-2000 // length))]
+    assert kl_of(data, kernels, texts) <= 0.002
+    assert kl_of(convert(checkpoint, "float32"), kernels, texts) <= 1e-6
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_a_file_read_back_is_the_checkpoint(scheme: str, tied: bool) -> None:
+    """Guards the reader that the test of the shipped model relies on."""
+    checkpoint = tiny.checkpoint(tied=tied)
+    back = shipped.checkpoint(graph.read(convert(checkpoint, scheme)))
+    expected = checkpoint if scheme == "float32" else dequantized(checkpoint)
+    assert back.architecture == checkpoint.architecture
+    assert set(back.weights) == set(expected.weights)
+    for name, weight in expected.weights.items():
+        np.testing.assert_array_equal(back.weights[name], weight)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

@@ -202,7 +202,11 @@ def test_a_tokenizer_given_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("files", "words"),
-    [({}, "no tokenizer"), ({"tok1.bin": b"", "tok2.bin": b""}, "more than one"), ({"tok1.bin": b"damaged"}, "")],
+    [
+        ({}, "no tokenizer"),
+        ({"tok1.bin": b"", "tok2.bin": b""}, "more than one"),
+        ({"tok1.bin": b"damaged"}, "tok1.bin|tokenizer"),
+    ],
 )
 def test_a_tokenizer_that_is_not_there(tmp_path: Path, files: dict[str, Any], words: str) -> None:
     path = write(tmp_path)

@@ -64,16 +64,18 @@ def prefill_graph(decoder: Decoder, count: int) -> Subgraph:
     length = graph.input("length", [1], np.int32)
     steps = graph.constant("steps", np.arange(count, dtype=np.int32))
     last = graph.constant("last", np.array([decoder.context - 1], np.int32))
-    (positions,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
+    (shifted,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
     # padding may lie behind the end of the context, where the RoPE tables have no row
-    (positions,) = graph.add(
-        "MINIMUM", [positions, last], [count], options=schema.MaximumMinimumOptionsT(), dtype=np.int32
-    )
+    limit = schema.MaximumMinimumOptionsT()
+    (positions,) = graph.add("MINIMUM", [shifted, last], [count], options=limit, dtype=np.int32)
+    graph.apart.update((length, steps, last, shifted, positions))
     rows = _Rows(graph, decoder, count, position, positions)
     hidden = rows.layers(rows.embedding(tokens))
-    one = graph.constant("one", np.array([1], np.int32))
+    one = graph.constant("one", np.array([1], np.int32))  # RMSNorm's axis is equal and came before: not apart
     (row,) = graph.add("SUB", [length, one], [1], options=schema.SubOptionsT(), dtype=np.int32)
-    rows.head(rows.gather(hidden, row))
+    chosen = rows.gather(hidden, row)
+    graph.apart.update((row, chosen))
+    rows.head(chosen)
     return graph
 
 
@@ -95,6 +97,7 @@ class _Rows:
             for name, table in zip(("cos", "sin"), tables, strict=True)
         )
         self.mask = self._mask(position)
+        self.causal = self._causal() if count > 1 else -1
 
     def embedding(self, tokens: int) -> int:
         """Rows of the embedding, float32 [R, dim]; the int8 table is read by its plain values and scaled after."""
@@ -138,14 +141,25 @@ class _Rows:
 
     def _mask(self, position: int) -> int:
         """[T]: VISIBLE below position, MASKED from there on, for MINIMUM with the scores over the cache."""
-        context = self.decoder.context
-        slots = self.graph.constant("slots", np.arange(context, dtype=np.int32))
+        slots = self.graph.constant("slots", np.arange(self.decoder.context, dtype=np.int32))
+        return self._visible_where_less(slots, position, [self.decoder.context])[-1]
+
+    def _causal(self) -> int:
+        """[H / G * R, R]: a new row sees itself and the new rows before it."""
+        shared = self.heads // self.kv_heads
+        steps = self.graph.constant("steps", np.arange(self.count, dtype=np.int32))
+        after = self.graph.constant("after", np.tile(np.arange(1, self.count + 1, dtype=np.int32), shared)[:, None])
+        made = self._visible_where_less(steps, after, [shared * self.count, self.count])
+        self.graph.apart.update((after, *made))
+        return made[-1]
+
+    def _visible_where_less(self, a: int, b: int, shape: Sequence[int]) -> tuple[int, int]:
+        """Where a < b, and VISIBLE there, MASKED elsewhere."""
         visible = self.graph.constant("visible", np.array([VISIBLE]))
         masked = self.graph.constant("masked", np.array([MASKED]))
-        less = schema.LessOptionsT()
-        (filled,) = self.graph.add("LESS", [slots, position], [context], name="mask", options=less, dtype=np.bool_)
-        select = schema.SelectV2OptionsT()
-        return self.graph.add("SELECT_V2", [filled, visible, masked], [context], name="mask", options=select)[0]
+        less, select = schema.LessOptionsT(), schema.SelectV2OptionsT()
+        (where,) = self.graph.add("LESS", [a, b], shape, name="mask", options=less, dtype=np.bool_)
+        return where, self.graph.add("SELECT_V2", [where, visible, masked], shape, name="mask", options=select)[0]
 
     def _rms_norm(self, x: int, key: str) -> int:
         """x / sqrt(mean(x^2) + epsilon) * gain, by rows (Zhang and Sennrich, 2019)."""
@@ -183,29 +197,29 @@ class _Rows:
         old = self._minimum(self._matmul(query, old_keys, "scores", transposed=True), self.mask)
         new = self._matmul(query, keys, "scores", transposed=True)
         if self.count > 1:
-            new = self._minimum(new, self._causal())
+            new = self._apart(self._minimum(new, self.causal))
         probabilities = self._softmax(self._concatenate(old, new, "scores"))
         old = self._matmul(self._slice(probabilities, 2, 0, context, "p_old"), old_values, "mix")
         new = self._matmul(self._slice(probabilities, 2, context, self.count, "p_new"), values, "mix")
         return self._add(old, new, "mix")
 
-    def _causal(self) -> int:
-        """[H / G * R, R]: a new row sees itself and the new rows before it."""
-        visible = np.tril(np.ones((self.count, self.count), bool))
-        mask = np.where(visible, VISIBLE, MASKED)
-        return self.graph.constant("causal", np.tile(mask, (self.heads // self.kv_heads, 1)))
-
     def _to_heads(self, x: int, heads: int) -> int:
         """[R, heads * D] -> [heads, R, D]."""
         if self.count == 1:
             return self._reshape(x, [heads, 1, self.head_dim], "qkv")
-        return self._swap(self._reshape(x, [self.count, heads, self.head_dim], "qkv"), "qkv")
+        return self._swap(self._apart(self._reshape(x, [self.count, heads, self.head_dim], "qkv")), "qkv")
 
     def _from_heads(self, x: int) -> int:
         """[G, H / G * R, D] -> [R, H * D]."""
         if self.count > 1:
-            x = self._swap(self._reshape(x, [self.heads, self.count, self.head_dim], "mix"), "mix")
+            x = self._apart(self._reshape(x, [self.heads, self.count, self.head_dim], "mix"))
+            x = self._apart(self._swap(x, "mix"))
         return self._reshape(x, [self.count, self.heads * self.head_dim], "mix")
+
+    def _apart(self, tensor: int) -> int:
+        """The tensor, as one that the other signature does not have."""
+        self.graph.apart.add(tensor)
+        return tensor
 
     def _rope(self, x: int) -> int:
         """Rotates the pairs (i, i + D / 2) of x [heads, R, D] by the angles of the rows' positions."""
@@ -266,13 +280,12 @@ class _Rows:
         return self.graph.add("CONCATENATION", [a, b], shape, name=name, options=options)[0]
 
     def _reshape(self, x: int, shape: Sequence[int], name: str) -> int:
-        wanted = self.graph.constant("shape", np.array(shape, np.int32))
         options = schema.ReshapeOptionsT(newShape=list(shape))
-        return self.graph.add("RESHAPE", [x, wanted], shape, name=name, options=options)[0]
+        return self.graph.add("RESHAPE", [x], shape, name=name, options=options)[0]
 
     def _swap(self, x: int, name: str) -> int:
         """Exchanges the first two of three axes."""
-        order = self.graph.constant("order", np.array([1, 0, 2], np.int32))
+        order = self._apart(self.graph.constant("order", np.array([1, 0, 2], np.int32)))
         first, second, third = self.graph.shape(x)
         shape = [second, first, third]
         return self.graph.add("TRANSPOSE", [x, order], shape, name=name, options=schema.TransposeOptionsT())[0]

@@ -1,4 +1,4 @@
-"""What is in a .tflite file and what it needs on a board: `edge inspect`, and the last words of `convert` and `build`."""
+"""What is in a .tflite file, and what it needs on a board."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.terminal import clean, one_line
 from firmware_tools import boards, fuse, graph, plan
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
-from firmware_tools.compile import compile_model
+from firmware_tools.compile import needs
 from firmware_tools.errors import UserError
 
 CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exactly
@@ -84,7 +84,7 @@ def summarize(path: Path, board: str | None = None, context: int | None = None) 
     return dataclasses.replace(
         summary,
         parameters=_parameters(program),
-        calls=Counter(call.op for call in program.calls),
+        calls=dict(Counter(call.op for call in program.calls)),
         fits=fits,
         arena=tuple(_arena(program)) if board else (),
     )
@@ -126,20 +126,20 @@ def _parameters(program: fuse.Program) -> int:
 
 
 def _fit(model: graph.Graph, board: Board, context: int | None) -> Fit:
-    sources = compile_model(model, board, context)
-    flash = sources.weight_bytes + sources.vocabulary_bytes + CODE_BYTES
-    ram = sources.arena_bytes + sources.kv_cache_bytes + board.stack_bytes
+    memory = needs(model, board, context)
+    flash = memory.weight_bytes + memory.vocabulary_bytes + CODE_BYTES
+    ram = memory.arena_bytes + memory.kv_cache_bytes + board.stack_bytes
     return Fit(
         board=board.name,
-        weight_bytes=sources.weight_bytes,
-        vocabulary_bytes=sources.vocabulary_bytes,
+        weight_bytes=memory.weight_bytes,
+        vocabulary_bytes=memory.vocabulary_bytes,
         code_bytes=CODE_BYTES,
-        arena_bytes=sources.arena_bytes,
-        kv_cache_bytes=sources.kv_cache_bytes,
+        arena_bytes=memory.arena_bytes,
+        kv_cache_bytes=memory.kv_cache_bytes,
         stack_bytes=board.stack_bytes,
         flash_missing_bytes=max(0, flash - board.flash.size_bytes),
         ram_missing_bytes=max(0, ram - board.ram.size_bytes),
-        can_encode=sources.can_encode,
+        can_encode=memory.can_encode,
     )
 
 

@@ -1,16 +1,16 @@
 """Writes .tflite files: subgraphs of tensors and operators become one flatbuffer, in one pass and without TensorFlow.
 
-The format is `schema.fbs` of TensorFlow Lite, version 3 (https://github.com/google-ai-edge/LiteRT). Whatever is equal
-is stored once: constants with the same content share a buffer, and names, shapes, scales and options are flatbuffer
-tables and vectors that many places point at. That makes the graph of a small model a small part of its file. The bytes
-depend on the arguments alone.
+The format is `schema.fbs` of TensorFlow Lite, version 3 (https://github.com/google-ai-edge/LiteRT). What is equal is
+stored once: constants with the same content share a buffer, and names, shapes, scales, tensors and operators are
+flatbuffer tables and vectors that many places point at, also from different subgraphs. That keeps the graph of a small
+model a small part of its file. The bytes depend on the arguments alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flatbuffers
@@ -55,13 +55,18 @@ class Operator:
 
 @dataclass
 class Subgraph:
-    """One signature while it is built: tensors and operators are appended in the order they run."""
+    """One signature while it is built: tensors and operators are appended in the order they run.
+
+    apart holds the tensors that only this subgraph has: they are numbered last in the file, so that the operators that
+    two subgraphs have in common use the same numbers and are stored once.
+    """
 
     name: str
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+    apart: set[int] = field(default_factory=set)
     _constants: dict[Hashable, int] = field(default_factory=dict)
 
     def input(self, name: str, shape: Sequence[int], dtype: Any) -> int:
@@ -109,7 +114,23 @@ class Subgraph:
 
 def serialize(subgraphs: Sequence[Subgraph], metadata: Mapping[str, bytes], description: str) -> bytes:
     """The bytes of a .tflite with one signature for each subgraph, keyed by its name."""
-    return _Writer(subgraphs, metadata).write(description)
+    return _Writer([_numbered(graph) for graph in subgraphs], metadata).write(description)
+
+
+def _numbered(graph: Subgraph) -> Subgraph:
+    """The same subgraph with the tensors that are apart behind all others."""
+    order = sorted(range(len(graph.tensors)), key=graph.apart.__contains__)
+    number = {old: new for new, old in enumerate(order)} | {-1: -1}
+    return Subgraph(
+        graph.name,
+        [graph.tensors[old] for old in order],
+        [
+            replace(op, inputs=tuple(number[i] for i in op.inputs), outputs=tuple(number[o] for o in op.outputs))
+            for op in graph.operators
+        ],
+        {name: number[tensor] for name, tensor in graph.inputs.items()},
+        {name: number[tensor] for name, tensor in graph.outputs.items()},
+    )
 
 
 def _digest(data: Array) -> bytes:
@@ -249,14 +270,18 @@ class _Writer:
         code = self.codes.setdefault((operator.kind, operator.version), len(self.codes))
         inputs = self._vector(operator.inputs, np.int32)
         outputs = self._vector(operator.outputs, np.int32)
+        kind = type(operator.options).__name__.removesuffix("T")
         options = 0 if operator.options is None else self._options(operator.options)
+        key = ("operator", code, inputs, outputs, options)
+        return self._once(key, lambda: self._operator_table(code, inputs, outputs, kind, options))
+
+    def _operator_table(self, code: int, inputs: int, outputs: int, kind: str, options: int) -> int:
         builder = self.builder
         schema.OperatorStart(builder)
         schema.OperatorAddOpcodeIndex(builder, code)
         schema.OperatorAddInputs(builder, inputs)
         schema.OperatorAddOutputs(builder, outputs)
         if options:
-            kind = type(operator.options).__name__.removesuffix("T")
             schema.OperatorAddBuiltinOptionsType(builder, getattr(schema.BuiltinOptions, kind))
             schema.OperatorAddBuiltinOptions(builder, options)
         return int(schema.OperatorEnd(builder))

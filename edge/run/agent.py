@@ -38,7 +38,7 @@ STEP_BYTES = 12  # of a GENERATE answer: id u32, ticks u64
 PREFILL_COST = 4  # one run of `prefill` takes about as long as chunk / PREFILL_COST runs of `decode`
 SMALL_BYTES = 16 << 20  # below this a second thread costs more than it brings
 MOST_THREADS = 4
-SPARE_BYTES = 4 << 30  # address space beyond what the model's size explains; libraries and threads reserve most of it
+SPARE_BYTES = 4 << 30  # address space beyond what the model's size explains, most of it reserved by threads
 TICKS_HZ = 1_000_000_000
 
 
@@ -250,7 +250,11 @@ def set_limits(model_bytes: int) -> None:
         import resource
     except ImportError:  # Windows
         return
-    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_AS: min(SPARE_BYTES + 16 * model_bytes, sys.maxsize)}
+    used_bytes = 0
+    with contextlib.suppress(OSError):  # Linux only; the libraries' share of it grows with the number of cores
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most_bytes = min(used_bytes + SPARE_BYTES + 16 * model_bytes, sys.maxsize)
+    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_AS: most_bytes}
     for kind, soft in wanted.items():
         hard = resource.getrlimit(kind)[1]
         limit = soft if hard == resource.RLIM_INFINITY else min(soft, hard)

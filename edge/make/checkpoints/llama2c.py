@@ -29,11 +29,14 @@ HINT = "give a version 0 checkpoint as llama2.c's export.py writes it"
 
 def recognises(path: Path) -> bool:
     """Whether the file has the suffix, or begins with a header of this format."""
-    if not path.is_file():
+    if not path.is_file() or path.suffix in SUFFIXES:
+        return path.is_file()
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER.size)
+    except OSError:
         return False
-    with path.open("rb") as file:
-        header = file.read(HEADER.size)
-    return path.suffix in SUFFIXES or (len(header) == HEADER.size and not _faults(header))
+    return len(header) == HEADER.size and not _faults(header)
 
 
 def load(path: Path, tokenizer: Path | None = None) -> Checkpoint:
