@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,10 @@ class Image:
 
     facts: Facts
     sizes: Sizes
-    elf: bytes
+    elf: bytes = field(repr=False)
     entry: int
-    segments: tuple[tuple[int, bytes], ...]
-    files: Mapping[str, str]
+    segments: tuple[tuple[int, bytes], ...] = field(repr=False)
+    files: Mapping[str, str] = field(repr=False)
     sha256: str
 
     @property
@@ -119,13 +119,13 @@ def build(sources: Sources, board: Board, folder: Path | None = None, *, bare: b
     Raises DoesNotFit naming region and bytes missing, MissingTool without ziglang, UserError where C is refused.
     """
     files = _source_files(sources, board, (STARTUP,) if bare else sorted(RUNTIME.glob("*.c")))
-    with _workplace(folder) as place:
+    with _workplace(folder) as place, _workplace(None) as cache:
         for name, text in files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text, encoding="utf-8", newline="\n")
         (place / "image.ld").write_text(linker.script(board), encoding="utf-8", newline="\n")
-        objects = _compile(files, sources, board, place)
-        _run([*_zig_cc(), *_machine(board), *LINK, *objects, "-o", "image.elf"], place)
+        objects = _compile(files, sources, board, place, cache)
+        _run([*_zig_cc(), *_machine(board), *LINK, *objects, "-o", "image.elf"], place, cache)
         linked = (place / "image.elf").read_bytes()
     facts = Facts(
         board=board.name,
@@ -145,17 +145,21 @@ def build(sources: Sources, board: Board, folder: Path | None = None, *, bare: b
 def save(image: Image, folder: Path) -> None:
     """Writes image.elf, image.bin (flash content), image.json (facts and sizes) and src/ into folder, all or nothing.
 
-    An image that lies there already is replaced; UserError where the folder holds anything else.
+    An image that lies there already is replaced; UserError where the folder holds anything else or cannot be written.
     """
+    folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and ((folder / "image.json").exists() or not any(folder.iterdir()))):
         raise UserError(f"{folder} exists and is not a firmware image", "give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
-        _write_image(image, new)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            _write_image(image, new)
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(new, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}", "give a folder that you may write") from error
 
 
 def load(folder: Path) -> Image:
@@ -165,8 +169,8 @@ def load(folder: Path) -> Image:
         linked = (folder / "image.elf").read_bytes()
         if described["schema"] != SCHEMA:
             raise BadFile(f"{folder} was built by another version", "build it again with `edge build`")
-        facts = Facts(**{field.name: described["facts"][field.name] for field in fields(Facts)})
-        sizes = Sizes(**{field.name: described["sizes"][field.name] for field in fields(Sizes)})
+        facts = Facts(**{fact.name: described["facts"][fact.name] for fact in fields(Facts)})
+        sizes = Sizes(**{size.name: described["sizes"][size.name] for size in fields(Sizes)})
         expected = described["sha256"]
         source_folder = folder / "src"
         paths = sorted(path for path in source_folder.rglob("*") if path.is_file())
@@ -202,7 +206,7 @@ def _source_files(sources: Sources, board: Board, runtime: Sequence[Path]) -> di
     return dict(sorted((copied | dict(sources.files)).items()))
 
 
-def _compile(files: Mapping[str, str], sources: Sources, board: Board, place: Path) -> list[str]:
+def _compile(files: Mapping[str, str], sources: Sources, board: Board, place: Path, cache: Path) -> list[str]:
     """Compiles every .c of files, several at a time; kernels and model for speed, the rest for size."""
     fast = {*sources.files, *(f"{path.parent.name}/{path.name}" for path in sources.kernels)}
     folders = sorted({name.rpartition("/")[0] or "." for name in files})
@@ -215,7 +219,7 @@ def _compile(files: Mapping[str, str], sources: Sources, board: Board, place: Pa
         for name, target in zip(names, objects, strict=True)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda command: _run(command, place), commands))
+        list(pool.map(lambda command: _run(command, place, cache), commands))
     return objects
 
 
@@ -255,7 +259,7 @@ def _refuse_what_does_not_fit(sizes: Sizes, facts: Facts, board: Board) -> None:
     if missing:
         raise DoesNotFit(
             f"{facts.name} does not fit {board.name}: {'; '.join(missing)}",
-            "a smaller --context needs less RAM, int8 weights less flash; `edge inspect MODEL` shows which boards it fits",
+            "a smaller --context needs less RAM, int8 weights less flash; `edge inspect` shows which boards it fits",
         )
 
 
@@ -265,9 +269,8 @@ def build_host(files: Sequence[Path], includes: Sequence[Path], out: Path, *, sa
     sanitize: undefined behaviour (UBSan) stops the process by an illegal instruction. Returns out.
     Raises MissingTool without ziglang, UserError with the compiler's words where it refuses the sources.
     """
-    checks = ("-O1", "-g", "-fsanitize=undefined", "-fsanitize-trap=undefined") if sanitize else ("-O2",)
-    if not sanitize:
-        checks += ("-fno-sanitize=undefined",)
+    traps = ["-O1", "-g", "-fsanitize=undefined", "-fsanitize-trap=undefined"]
+    checks = traps if sanitize else ["-O2", "-fno-sanitize=undefined"]
     _run([*_zig_cc(), "-shared", "-fPIC", *_host_flags(includes), *checks, *map(str, files), "-o", str(out), *_libm()])
     return out
 
@@ -302,8 +305,12 @@ def _zig_cc() -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False)
+def _run(command: list[str], cwd: Path | None = None, cache: Path | None = None) -> None:
+    """cache: where zig keeps what it compiled; without, in the user's cache, which zig never clears."""
+    environment = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(cache)} if cache else None
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
     if result.returncode != 0:
         raise UserError(f"the C compiler refused the sources: {result.stderr.strip()[-2000:]}")
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from firmware_tools import ops, vocabulary
 from firmware_tools.boards import Board
+from firmware_tools.errors import DoesNotFit
 from firmware_tools.fuse import Program, program
 from firmware_tools.graph import Graph
 from firmware_tools.ops import Array, Call
@@ -80,6 +81,43 @@ class Constants:
         return self._names[key]
 
 
+@dataclass(frozen=True)
+class Needs:
+    """The memory that a model takes on a board, in bytes; can_encode: its tokenizer runs on the device."""
+
+    weight_bytes: int
+    vocabulary_bytes: int
+    arena_bytes: int
+    kv_cache_bytes: int
+    can_encode: bool
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model on its way into C: everything is decided, nothing is written."""
+
+    decoder: Program
+    memory: Plan
+    tokenizer: vocabulary.Vocabulary
+    constants: Constants
+    step: str
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            weight_bytes=sum(array.nbytes for array, _ in self.constants.arrays),
+            vocabulary_bytes=vocabulary.size_bytes(self.tokenizer),
+            arena_bytes=self.memory.arena_bytes,
+            kv_cache_bytes=self.memory.cache_bytes,
+            can_encode=self.tokenizer.can_encode,
+        )
+
+
+def needs(graph: Graph, board: Board, context: int | None = None) -> Needs:
+    """What `compile_model` would say of memory, also for a model that is far too large; raises as it does."""
+    return _lower(graph, board, context).needs
+
+
 def compile_model(graph: Graph, board: Board, context: int | None = None) -> Sources:
     """Compiles a language model for a board.
 
@@ -89,38 +127,48 @@ def compile_model(graph: Graph, board: Board, context: int | None = None) -> Sou
         context: positions of the KV cache, at most (and by default) those of the file.
 
     Raises:
+        DoesNotFit: the weights alone are larger than the board's flash.
         UserError: the model is no decoder that the compiler knows, or context is out of range.
     """
-    decoder = program(graph, context)
-    memory = plan(decoder)
-    tokenizer = vocabulary.read(graph.tokenizer)
-    constants = Constants()
-    step = _step(decoder, memory, board, constants)
-    sizes = {
-        "arena_bytes": memory.arena_bytes,
-        "kv_cache_bytes": memory.cache_bytes,
-        "weight_bytes": sum(array.nbytes for array, _ in constants.arrays),
-        "vocabulary_bytes": vocabulary.size_bytes(tokenizer),
-    }
-    facts = _facts(graph, decoder, sizes, tokenizer.can_encode)
+    lowered = _lower(graph, board, context)
+    needs, decoder = lowered.needs, lowered.decoder
+    name = _plain_name(graph.card["name"])
+    _refuse_what_is_hopeless(needs, name, board)
     used = sorted({call.op for call in decoder.calls})
     return Sources(
         files={
-            "model.c": _model_c(used, facts, _memory(memory), step),
-            "weights.c": _weights_c(constants),
-            "weights.h": _weights_h(constants),
-            "vocabulary.c": vocabulary.lower(tokenizer),
+            "model.c": _model_c(used, _facts(graph, decoder, needs), _memory(lowered.memory), lowered.step),
+            "weights.c": _weights_c(lowered.constants),
+            "weights.h": _weights_h(lowered.constants),
+            "vocabulary.c": vocabulary.lower(lowered.tokenizer),
         },
         kernels=tuple(path for op in used for path in _kernels(op, board)),
         includes=(OPS, RUNTIME),
         model_sha256=graph.sha256,
         model_file_sha256=graph.file_sha256,
-        name=_plain_name(graph.card["name"]),
+        name=name,
         context=decoder.context,
-        can_encode=tokenizer.can_encode,
         vocab_size=decoder.vocab_size,
-        **sizes,
+        **asdict(needs),
     )
+
+
+def _lower(graph: Graph, board: Board, context: int | None) -> Lowered:
+    decoder = program(graph, context)
+    memory, constants = plan(decoder), Constants()
+    step = _step(decoder, memory, board, constants)
+    return Lowered(decoder, memory, vocabulary.read(graph.tokenizer), constants, step)
+
+
+def _refuse_what_is_hopeless(needs: Needs, name: str, board: Board) -> None:
+    """Writing C for weights that no build can place would take minutes and gigabytes; build.py counts the rest."""
+    tables, flash = needs.weight_bytes + needs.vocabulary_bytes, board.flash.size_bytes
+    if tables > flash:
+        raise DoesNotFit(
+            f"{name} does not fit {board.name}: {tables - flash:,} bytes of flash are missing for its weights and "
+            f"vocabulary alone (they need {tables:,}, the board has {flash:,})",
+            "take a smaller model or int8 weights; `edge inspect MODEL` shows which boards it fits",
+        )
 
 
 def _kernels(op: str, board: Board) -> Iterator[Path]:
@@ -146,7 +194,7 @@ def _model_c(used: list[str], facts: str, memory: str, step: str) -> str:
 {step}"""
 
 
-def _facts(graph: Graph, decoder: Program, sizes: Mapping[str, int], can_encode: bool) -> str:
+def _facts(graph: Graph, decoder: Program, needs: Needs) -> str:
     """What the runtime and the host may know of the model."""
     card = graph.card
     stop_ids, template = card["stop_ids"], card["template"]
@@ -160,8 +208,7 @@ def _facts(graph: Graph, decoder: Program, sizes: Mapping[str, int], can_encode:
         "layers": decoder.layers,
         "bos_id": card["bos_id"],
         "stop_ids": stop_ids,
-        **sizes,
-        "can_encode": can_encode,
+        **asdict(needs),
     }
     array = f"static const uint32_t stop_ids[] = {{{', '.join(f'{id}u' for id in stop_ids)}}};\n\n" if stop_ids else ""
     return f"""{array}const edge_facts edge_model = {{

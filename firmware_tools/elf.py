@@ -70,7 +70,9 @@ def read(data: bytes) -> Elf:
 def _read(data: bytes) -> Elf:
     if data[:6] != IDENT:
         raise ValueError("not a 32-bit little-endian ELF file")
-    _, machine, _, entry, programs_at, sections_at, _, _, _, programs, _, count, names_at = struct.unpack_from(HEADER, data)
+    _, machine, _, entry, programs_at, sections_at, _, _, _, programs, _, count, names_at = struct.unpack_from(
+        HEADER, data
+    )
     if machine != ARM:
         raise ValueError("not for Arm")
     headers = [struct.unpack_from(SECTION_HEADER, data, sections_at + 40 * i) for i in range(count)]

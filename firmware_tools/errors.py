@@ -5,6 +5,8 @@
     ├── DoesNotFit     a model that the board has no room for; says by how many bytes
     ├── LinkError      the other end is silent, busy, garbled, or runs another model
     └── MissingTool    a compiler, emulator or optional package that is not installed
+
+Whatever else is raised is a fault of this program.
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ from firmware_tools.fuse_attention import attention, rope
 from firmware_tools.graph import Graph, Operator
 from firmware_tools.matcher import Decoder, Step, orders
 from firmware_tools.ops import Array, Call
+from firmware_tools.ops.fully_connected import MOST_COLUMNS
 
 HINT = "`edge convert` makes models that the compiler knows; `edge run MODEL --on host` runs others"
+
+OTHER_TYPES = {"LESS": ("bool",), "GATHER": ("float32", "int8")}
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,21 @@ def _match(decoder: Decoder) -> tuple[list[Step], set[int]]:
         for pattern in PATTERNS:
             decoder.touched = {operator.index}
             found = pattern(decoder, operator)
-            if found is not None:
+            if found is not None and _types_are_plain(decoder):
                 steps += found
                 decoder.rows |= {step.output for step in found}
                 covered |= decoder.touched
                 break
     return steps, covered
+
+
+def _types_are_plain(decoder: Decoder) -> bool:
+    """Does all that was just matched compute in float32, but for the mask's condition and an int8 table's row?"""
+    return all(
+        decoder.tensor(output).dtype in OTHER_TYPES.get(operator.op, ("float32",))
+        for operator in map(decoder.subgraph.operators.__getitem__, decoder.touched)
+        for output in operator.outputs
+    )
 
 
 def _needed(steps: list[Step], logits: int) -> list[Step]:
@@ -91,9 +103,10 @@ def _needed(steps: list[Step], logits: int) -> list[Step]:
 
 def _not_understood(decoder: Decoder, target: int, covered: set[int]) -> UserError:
     """The error that names the first operator between what is understood and target."""
+    producer = {output: operator for operator in decoder.subgraph.operators for output in operator.outputs}
     pending, seen, strange = [target], set(), []
     while pending:
-        operator = decoder.producer.get(pending.pop())
+        operator = producer.get(pending.pop())
         if operator is None or operator.index in seen:
             continue
         seen.add(operator.index)
@@ -246,7 +259,9 @@ def _matrix(decoder: Decoder, index: int) -> dict[str, Array] | None:
     form = tensor.quantization
     if tensor.data is None or tensor.dtype != "int8" or form is None or form.details or bool(form.zero_point.any()):
         return None
-    rows = tensor.shape[0]
+    rows, columns = tensor.shape
+    if columns > MOST_COLUMNS:
+        return None
     if form.scale.size != 1 and (form.axis != 0 or form.scale.size != rows) or int(tensor.data.min()) < -127:
         return None
     scales = np.broadcast_to(form.scale, (rows,))

@@ -21,23 +21,28 @@ from numpy.typing import NDArray
 
 from firmware_tools import contract
 from firmware_tools.errors import BadFile
-from firmware_tools.verify import READ_ERRORS, Malformed, Reader, Value, check_calls, check_indices, check_order
+from firmware_tools.verify import (
+    READ_ERRORS,
+    Malformed,
+    Reader,
+    Value,
+    check_calls,
+    check_indices,
+    check_order,
+    names_of,
+)
 
 MAX_FILE_BYTES = 2**31 - 1  # offsets in a FlatBuffer are signed 32-bit
 MAX_RANK = 16
 HINT = "the file may be truncated or damaged; convert or download it again"
 
 
-def _names_of(enum: Any) -> dict[int, str]:
-    return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
-
-
-OPS = _names_of(schema.BuiltinOperator)
-OPTIONS = _names_of(schema.BuiltinOptions)
-OPTIONS_2 = _names_of(schema.BuiltinOptions2)
-ACTIVATIONS = _names_of(schema.ActivationFunctionType)
-QUANTIZATION_DETAILS = _names_of(schema.QuantizationDetails)
-DTYPES = {value: name.lower() for value, name in _names_of(schema.TensorType).items()}
+OPS = names_of(schema.BuiltinOperator)
+OPTIONS = names_of(schema.BuiltinOptions)
+OPTIONS_2 = names_of(schema.BuiltinOptions2)
+ACTIVATIONS = names_of(schema.ActivationFunctionType)
+QUANTIZATION_DETAILS = names_of(schema.QuantizationDetails)
+DTYPES = {value: name.lower() for value, name in names_of(schema.TensorType).items()}
 NUMPY_DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
@@ -184,7 +189,7 @@ def _graph(reader: Reader) -> Graph:
     check_calls((operator.options for subgraph in subgraphs for operator in subgraph.operators), len(subgraphs))
     signatures = _signatures(reader, model, subgraphs)
     metadata = _metadata(reader, model, buffers)
-    shapes = {name: _shapes(signature) for name, signature in signatures.items()}
+    shapes = {name: (_border(signature.inputs), _border(signature.outputs)) for name, signature in signatures.items()}
     version, card = contract.check(metadata, shapes)
     return Graph(
         subgraphs=subgraphs,
@@ -198,12 +203,8 @@ def _graph(reader: Reader) -> Graph:
     )
 
 
-def _shapes(signature: Signature) -> contract.Shapes:
-    """What the contract says of a signature: dtype and shape of its inputs and outputs."""
-    return (
-        {name: (tensor.dtype, tensor.shape) for name, tensor in signature.inputs.items()},
-        {name: (tensor.dtype, tensor.shape) for name, tensor in signature.outputs.items()},
-    )
+def _border(tensors: Mapping[str, Tensor]) -> contract.Border:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
 
 
 def _buffer(reader: Reader, table: Any) -> NDArray[np.uint8]:
@@ -292,7 +293,7 @@ def _quantization(reader: Reader, table: Any, shape: tuple[int, ...], what: str)
         return None
     reader.table(table)
     scale, zero_point = reader.numbers(table, "Scale"), reader.numbers(table, "ZeroPoint")
-    details = _details(reader, table)
+    details = reader.union(QUANTIZATION_DETAILS, table.DetailsType(), table.Details(), f"quantization of {what}")
     if (scale is None or not scale.size) and not details:
         return None
     scale = np.empty(0, np.float32) if scale is None else scale
@@ -308,21 +309,6 @@ def _quantization(reader: Reader, table: Any, shape: tuple[int, ...], what: str)
     return Quantization(scale, zero_point, axis, details)
 
 
-def _details(reader: Reader, table: Any) -> dict[str, Value]:
-    return _union(reader, QUANTIZATION_DETAILS, table.DetailsType(), table.Details(), "quantization details")
-
-
-def _union(reader: Reader, names: Mapping[int, str], kind: int, union: Any, what: str) -> dict[str, Value]:
-    """The fields of the table that a union holds; {} for none."""
-    if kind not in names:
-        raise Malformed(f"{what} of the unknown kind {kind}")
-    if names[kind] == "NONE" or union is None:
-        return {}
-    accessor = getattr(schema, names[kind])()
-    accessor.Init(union.Bytes, union.Pos)
-    return reader.fields(accessor)
-
-
 def _operator(reader: Reader, table: Any, index: int, opcodes: list[tuple[str, int, str]]) -> Operator:
     what = f"operator {index}"
     if not 0 <= table.OpcodeIndex() < len(opcodes):
@@ -330,8 +316,8 @@ def _operator(reader: Reader, table: Any, index: int, opcodes: list[tuple[str, i
     op, version, custom = opcodes[table.OpcodeIndex()]
     if table.LargeCustomOptionsOffset():
         raise Malformed(f"{what} keeps its options outside the FlatBuffer, which is not supported")
-    options = _union(reader, OPTIONS, table.BuiltinOptionsType(), table.BuiltinOptions(), f"options of {what}")
-    options |= _union(reader, OPTIONS_2, table.BuiltinOptions2Type(), table.BuiltinOptions2(), f"options of {what}")
+    options = reader.union(OPTIONS, table.BuiltinOptionsType(), table.BuiltinOptions(), f"options of {what}")
+    options |= reader.union(OPTIONS_2, table.BuiltinOptions2Type(), table.BuiltinOptions2(), f"options of {what}")
     if "fused_activation_function" in options:
         activation = options["fused_activation_function"]
         if not isinstance(activation, int) or activation not in ACTIVATIONS:

@@ -1,4 +1,4 @@
-"""The numpy model of the device: runs a Program with the ops' references, equal bit for bit to the compiled firmware."""
+"""The numpy model of the device: a Program run with the ops' references, equal bit for bit to the compiled firmware."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def start(program: Program) -> Run:
 def step(program: Program, run: Run, token: int, position: int) -> NDArray[np.float32]:
     """Computes one token and returns its logits, float32 [vocab_size].
 
-    Positions below `position` must have been computed on this run; going back to one of them forgets what lay behind it.
-    ValueError for a token or position that the model does not have.
+    Positions below `position` must have been computed on this run; going back to one of them forgets
+    what lay behind it. ValueError for a token or position that the model does not have.
     """
     if not (0 <= token < program.vocab_size and 0 <= position < program.context):
-        raise ValueError(f"token {token} at position {position}: the model has {program.vocab_size} and {program.context}")
+        has = f"the model has {program.vocab_size} tokens and {program.context} positions"
+        raise ValueError(f"token {token} at position {position}: {has}")
     run.token, run.position = token, position
     values: dict[int, Array] = {}
     with np.errstate(over="ignore", invalid="ignore"):  # the device has no opinion on a model that overflows either

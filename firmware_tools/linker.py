@@ -1,9 +1,9 @@
 """The linker script of a board: which section lies where.
 
-Flash holds, in this order, code with its constants, the vocabulary, the weights, and the first content of .data. RAM holds
-the stack at the bottom, where one too deep leaves RAM and faults, then .data, .bss (cleared at start) and .noinit
-(arena and KV cache, never cleared). No region has a limit here: build.py compares the sizes with the board's
-afterwards, so that it can say by how many bytes an image is too large.
+Flash holds, in this order, code with its constants, the vocabulary, the weights, and the first content of .data. RAM
+holds the stack at the bottom, where one too deep leaves RAM and faults, then .data, .bss (cleared at start) and .noinit
+(never cleared). No region has a limit here: build.py compares the sizes with the board's afterwards, so that it can say
+by how many bytes an image is too large.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ blocks of 4 rows by 4 columns, 16 bytes, row after row; 4 rows make a group, the
 So one pointer runs through memory once, whatever core reads it, and a row can still be read alone (the embedding
 does). The even columns are stored with 128 added, as unsigned bytes: a Cortex-M with SMLAD then needs no more than
 
-    word = b3 b2 b1 b0 of one row      SMLAD(word, (x1, x3))                               = 256 (b1 x1 + b3 x3) + b0 x1 + b2 x3
-    UXTB16(word) = (b0, b2)            SMLAD(UXTB16(word), (256 x0 - x1, 256 x2 - x3))     = 256 (b0 x0 + b2 x2) - b0 x1 - b2 x3
+    word = b3 b2 b1 b0 of one row    SMLAD(word, (x1, x3))                           256 (b1 x1 + b3 x3) + b0 x1 + b2 x3
+    UXTB16(word) = (b0, b2)          SMLAD(UXTB16(word), (256 x0 - x1, 256 x2 - x3)) 256 (b0 x0 + b2 x2) - b0 x1 - b2 x3
 
 three instructions for four products: the sum of both lines is 256 times the dot product of the stored bytes, from which
 128 times the sum of the even x is taken off at the end. It fits 32 bits for 345 columns; packed_dsp.h goes by 256.
@@ -31,7 +31,7 @@ def padded(count: int) -> int:
 
 
 def quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Quantizes float32 rows [..., n] to int8 values (as int32) of the same shape and scales [...]: x ≈ values * scale."""
+    """Quantizes float32 rows [..., n] to int8 values (as int32) of that shape and scales [...]: x ≈ values * scale."""
     largest = np.max(np.abs(x), axis=-1)
     nonzero = largest > TINIEST
     scale = np.where(nonzero, largest / LIMIT, np.float32(0))
@@ -58,4 +58,5 @@ def pack(matrix: NDArray[np.int8]) -> NDArray[np.int8]:
 def sequential_sum(terms: NDArray[Any], axis: int = -1) -> NDArray[np.float32]:
     """The float32 sum along one axis, first to last, as a C loop that starts at 0 computes it."""
     sums: NDArray[np.float32] = np.add.accumulate(terms, axis=axis, dtype=np.float32)
-    return np.take(sums, -1, axis=axis) + np.float32(0)  # a loop that starts at 0 never ends at -0
+    last: NDArray[np.float32] = np.take(sums, -1, axis=axis) + np.float32(0)  # a loop that starts at 0 never ends at -0
+    return last

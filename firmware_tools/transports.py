@@ -184,8 +184,8 @@ class PipeTransport:
             except subprocess.TimeoutExpired:
                 end()
         self._process.wait()
-        for thread in self._threads:
+        for thread, stream in zip(self._threads, (self._process.stdout, self._process.stderr), strict=False):
             thread.join(1.0)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream:
+            # a thread that still reads (from a grandchild) would read whatever file gets the number next
+            if stream and not thread.is_alive():
                 stream.close()

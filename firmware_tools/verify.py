@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 MAX_PARTS = 500_000  # tables and numbers outside buffers in one file; the largest known models have some 50,000
@@ -81,10 +82,8 @@ class Reader:
 
     def numbers(self, owner: Any, name: str) -> NDArray[Any] | None:
         """A vector of numbers as a view into the file; None where it is absent. Its bytes are not accounted for."""
-        if getattr(owner, f"{name}IsNone")():
-            return None
-        vector: NDArray[Any] = getattr(owner, f"{name}AsNumpy")()
-        return vector
+        vector = getattr(owner, f"{name}AsNumpy")()
+        return vector if isinstance(vector, np.ndarray) else None
 
     def integers(self, owner: Any, name: str) -> tuple[int, ...]:
         """A short vector of integers; empty where it is absent."""
@@ -110,6 +109,16 @@ class Reader:
         accessor: Any = type(table)
         return {name: self._field(table, name, method, vector) for name, method, vector in _fields(accessor)}
 
+    def union(self, names: Mapping[int, str], kind: int, union: Any, what: str) -> dict[str, Value]:
+        """The fields of the table that a union holds, by the schema's names of its kinds; {} for none."""
+        if kind not in names:
+            raise Malformed(f"{what} of the unknown kind {kind}")
+        if names[kind] == "NONE" or union is None:
+            return {}
+        accessor = getattr(schema, names[kind])()
+        accessor.Init(union.Bytes, union.Pos)
+        return self.fields(accessor)
+
     def _field(self, table: Any, name: str, method: str, vector: bool) -> Value:
         if vector:
             numbers = self.numbers(table, method)
@@ -127,6 +136,11 @@ class Reader:
         if not isinstance(value, bool | int | float):
             raise Malformed(f"the option {name} is of a kind that is not read")
         return value
+
+
+def names_of(enum: Any) -> dict[int, str]:
+    """The names of an enumeration of the schema, by their values."""
+    return {value: name for name, value in vars(enum).items() if not name.startswith("_")}
 
 
 @functools.cache

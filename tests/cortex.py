@@ -1,11 +1,11 @@
-"""Runs C functions on an emulated Cortex-M core: compiled by zig, called by setting registers, instructions counted."""
+"""Runs C functions on an emulated Cortex-M core: compiled, called by setting registers, instructions counted."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import unicorn
@@ -22,33 +22,46 @@ PHDRS { all PT_LOAD FLAGS(7); }
 SECTIONS
 {
     . = 0x100;
-    .text : { *(.text .text.*) *(.rodata .rodata.*) } :all
+    .text : { KEEP(*(.text.call_*)) *(.text .text.*) *(.rodata .rodata.*) } :all
     .data : { *(.data .data.* .bss .bss.* COMMON) }
     /DISCARD/ : { *(.ARM.exidx* .ARM.extab* .comment) }
 }
 """
+ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
 GUARD = b"\xa5" * 16  # around every block of memory a function is given
 
 
 @dataclass(frozen=True)
 class Core:
-    """A core as zig and unicorn name it."""
+    """A core, and the command of a compiler for it; the rest of the command all compilers understand."""
 
     name: str
-    target: str
-    cpu: str
+    compiler: tuple[str, ...]
     unicorn: int
     features: frozenset[str]
 
 
-M4 = Core(
-    "m4", "thumb-freestanding-eabihf", "cortex_m4+vfp4d16sp", arm.UC_CPU_ARM_CORTEX_M4, frozenset({"dsp", "fpu"})
+ZIG = (sys.executable, "-m", "ziglang", "cc", *FREESTANDING, "-target")
+GCC = (
+    "arm-none-eabi-gcc",
+    "-ffreestanding",
+    "-ffunction-sections",
+    "-nostartfiles",
+    "-mthumb",
+    "-fno-math-errno",
+    "-mfp16-format=ieee",
 )
-M0 = Core("m0", "thumb-freestanding-eabi", "cortex_m0plus", arm.UC_CPU_ARM_CORTEX_M0, frozenset())
+GCC_M4 = ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard", "-mfp16-format=ieee")
+DSP = frozenset({"dsp", "fpu"})
+M4_ZIG = (*ZIG, "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp")
+M4 = Core("m4", M4_ZIG, arm.UC_CPU_ARM_CORTEX_M4, DSP)
+M4_GCC = replace(M4, name="m4-gcc", compiler=(*GCC, *GCC_M4))
+M0_ZIG = (*ZIG, "thumb-freestanding-eabi", "-mcpu=cortex_m0plus")
+M0 = Core("m0", M0_ZIG, arm.UC_CPU_ARM_CORTEX_M0, frozenset())
 
 
 class Cortex:
-    """A core with the given C files in its memory, ready to run any function of theirs.
+    """A core with the functions `call_…` of the given C files in its memory, and all that these use.
 
     Memory is given out by `put` and read by `get`; `call` checks that no function wrote around what it was given.
     """
@@ -56,12 +69,13 @@ class Cortex:
     def __init__(self, core: Core, files: Sequence[Path], includes: Sequence[Path], folder: Path) -> None:
         (folder / "kernel.ld").write_text(SCRIPT, encoding="utf-8")
         linked = folder / f"{core.name}.elf"
-        zig = [sys.executable, "-m", "ziglang", "cc", "-target", core.target, f"-mcpu={core.cpu}", "-O2"]
-        flags = [*LANGUAGE, *WARNINGS, *FREESTANDING, *(f"-I{path}" for path in includes)]
-        link = ["-Wl,--no-gc-sections", "-Wl,-e,0", f"-Wl,-T,{folder / 'kernel.ld'}"]
-        subprocess.run([*zig, *flags, *map(str, files), *link, "-o", str(linked)], check=True)
+        flags = ["-O2", *LANGUAGE, *WARNINGS, *(f"-I{path}" for path in includes)]
+        link = ["-Wl,--gc-sections", "-Wl,-e,0", f"-Wl,-T,{folder / 'kernel.ld'}"]
+        subprocess.run([*core.compiler, *flags, *map(str, files), *link, "-o", str(linked)], check=True)
         parts = elf.read(linked.read_bytes())
-        self.symbols = {symbol.name: symbol for symbol in parts.symbols if symbol.is_function}
+        functions = [symbol for symbol in parts.symbols if symbol.is_function]
+        self.symbols = {symbol.name: symbol for symbol in functions}
+        self.kernel_bytes = sum(f.size_bytes for f in functions if f.name.startswith("edge_"))
         self.machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self.machine.ctl_set_cpu_model(core.unicorn)
         self.machine.mem_map(CODE, 4 << 20)
@@ -70,6 +84,7 @@ class Cortex:
             self.machine.mem_write(address, content)
         self.blocks: dict[int, bytes] = {}
         self.free = RAM + STACK_BYTES
+        self.hooked = False
 
     def put(self, content: bytes) -> int:
         """Address of a copy of content in RAM, 16-byte aligned, with a guard before and after."""
@@ -89,9 +104,8 @@ class Cortex:
         self.free = RAM + STACK_BYTES
 
     def call(self, name: str, *arguments: int, count: bool = False) -> int:
-        """Calls a function with at most four integers or addresses; returns the instructions it took, 0 if not counted."""
-        assert len(arguments) <= 4
-        for register, value in zip((arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3), arguments):
+        """Calls a function with up to four integers or addresses; returns how many instructions it took, if counted."""
+        for register, value in zip(ARGUMENTS[: len(arguments)], arguments, strict=True):
             self.machine.reg_write(register, value)
         self.machine.reg_write(arm.UC_ARM_REG_SP, RAM + STACK_BYTES)
         self.machine.reg_write(arm.UC_ARM_REG_LR, STOP | 1)
@@ -100,7 +114,9 @@ class Cortex:
         def tick(machine: unicorn.Uc, address: int, size: int, data: object) -> None:
             executed[0] += 1
 
-        self.machine.ctl_flush_tb()  # code translated without the hook would run without it
+        if count != self.hooked:
+            self.machine.ctl_flush_tb()  # code translated without the hook runs without it
+            self.hooked = count
         hook = self.machine.hook_add(unicorn.UC_HOOK_CODE, tick) if count else None
         self.machine.emu_start(self.symbols[name].address | 1, STOP)
         if hook is not None:

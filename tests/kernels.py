@@ -21,11 +21,13 @@ from firmware_tools.ops import Array, Call
 OPS = Path(ops.__file__).parent
 INCLUDES = (OPS, OPS.parent / "runtime")
 PORTABLE: frozenset[str] = frozenset()
+Lengths = Sequence[tuple[Sequence[int], Sequence[int]]]  # of each call: elements of its inputs and of its outputs
+Left = tuple[list[bytes], bytes]  # values and cache as a call left them
 C_TYPES = {"int8": "int8_t", "float32": "float"}
 
 
-def source(calls: Sequence[Call], lengths: Sequence[tuple[Sequence[int], Sequence[int]]], features: frozenset[str]) -> str:
-    """C with a function for each call; lengths has the elements of its inputs and outputs."""
+def source(calls: Sequence[Call], lengths: Lengths, features: frozenset[str]) -> str:
+    """C with a function for each call."""
     lines = [f'#include "{name}.h"' for name in ops.names()]
     for i, (call, (ins, outs)) in enumerate(zip(calls, lengths, strict=True)):
         op = ops.load(call.op)
@@ -38,7 +40,8 @@ def source(calls: Sequence[Call], lengths: Sequence[tuple[Sequence[int], Sequenc
             )
         for kind, group in (("in", ins), ("out", outs)):
             for j, length in enumerate(group):
-                c[f"{kind}{j}"], c[f"{kind}{j}_count"] = f"values[{j + (len(ins) if kind == 'out' else 0)}]", str(length)
+                c[f"{kind}{j}"] = f"values[{j + (len(ins) if kind == 'out' else 0)}]"
+                c[f"{kind}{j}_count"] = str(length)
         lines.append(f"void call_{i}(const uint32_t *step, float **values, void *cache, void *workspace) {{")
         lines.append("    uint32_t token = step[0], position = step[1];")
         lines.append("    (void)token, (void)position, (void)values, (void)cache, (void)workspace;")
@@ -56,14 +59,13 @@ def kernel_files(features: frozenset[str]) -> list[Path]:
 class Runner(ABC):
     """Compiled calls; what a call keeps from step to step is kept here."""
 
-    def __init__(self, calls: Sequence[Call], lengths: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+    def __init__(self, calls: Sequence[Call], lengths: Lengths) -> None:
         self.calls, self.lengths = calls, lengths
-        self.caches = [
-            bytes(0xA5 for _ in range(ops.load(c.op).cache_bytes(c, int(c.attributes.get("context", 0))))) for c in calls
-        ]
+        sizes = [ops.load(c.op).cache_bytes(c, int(c.attributes.get("context", 0))) for c in calls]
+        self.caches = [b"\xa5" * size for size in sizes]  # a device does not clear them either
 
     @abstractmethod
-    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> Left:
         """Runs call i; returns the values and the cache as it left them."""
 
     def run(self, i: int, inputs: Sequence[Array], token: int = 0, position: int = 0) -> tuple[Array, ...]:
@@ -95,7 +97,7 @@ class HostRunner(Runner):
     def __init__(
         self,
         calls: Sequence[Call],
-        lengths: Sequence[tuple[Sequence[int], Sequence[int]]],
+        lengths: Lengths,
         folder: Path,
         sanitize: bool = False,
     ) -> None:
@@ -103,9 +105,10 @@ class HostRunner(Runner):
         path = folder / "calls.c"
         path.write_text(source(calls, lengths, PORTABLE), encoding="utf-8")
         out = folder / ("checked.so" if sanitize else "plain.so")
-        self.library = ctypes.CDLL(str(build_host([path, *kernel_files(PORTABLE)], INCLUDES, out, sanitize=sanitize)))
+        files = [path, *kernel_files(PORTABLE)]
+        self.library = ctypes.CDLL(str(build_host(files, INCLUDES, out, sanitize=sanitize)))
 
-    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> Left:
         blocks = [ctypes.create_string_buffer(value, max(len(value), 1)) for value in values]
         addresses = self.share(i, [ctypes.addressof(block) for block in blocks])
         table = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
@@ -123,7 +126,7 @@ class CortexRunner(Runner):
         core: Core,
         features: frozenset[str],
         calls: Sequence[Call],
-        lengths: Sequence[tuple[Sequence[int], Sequence[int]]],
+        lengths: Lengths,
         folder: Path,
         counting: bool = False,
     ) -> None:
@@ -134,7 +137,7 @@ class CortexRunner(Runner):
         self.counting = counting
         self.instructions = 0
 
-    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> tuple[list[bytes], bytes]:
+    def invoke(self, i: int, step: bytes, values: list[bytes], cache: bytes, workspace: int) -> Left:
         core = self.cortex
         core.release()
         at = [core.put(value) for value in values]

@@ -13,7 +13,7 @@ import pytest
 import remodel
 import tiny
 from ai_edge_litert.interpreter import Interpreter
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.make.convert import convert
@@ -185,15 +185,16 @@ def test_flipped_bits(small: bytes, model: bytes) -> None:
     """Every outcome but BadFile and a usable graph is a failure."""
     generator = random.Random(1)
     passed = 0
-    for data, rounds in ((small, 1000), (model, 300)):
+    for data, rounds in ((small, 400), (model, 100)):
         for _ in range(rounds):
             damaged = bytearray(data)
             for _ in range(generator.choice((1, 1, 1, 2, 8))):
                 damaged[generator.randrange(len(damaged))] = generator.choice((0, 1, 127, 128, 255))
             passed += read_or_refuse(bytes(damaged)) is not None
-    assert 0 < passed < 1300  # some hit names and numbers, which may be anything; most hit the structure
+    assert 0 < passed < 500  # some hit names and numbers, which may be anything; most hit the structure
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 @example(b"")
 @example(b"\0" * 100)
@@ -202,6 +203,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
     assert read_or_refuse(data[:4] + b"TFL3" + data[4:]) is None
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_words_of_any_value(small: bytes, data: st.DataObject) -> None:
     """Offsets and lengths that point anywhere."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cortex import M0, M4
+from cortex import M0, M4, M4_GCC
 from kernels import INCLUDES, PORTABLE, CortexRunner, HostRunner, Runner, kernel_files, source
 
 from firmware_tools import ops
@@ -48,7 +48,7 @@ def floats(seed: int, *shape: int, scale: float = 1.0) -> Array:
 
 
 def rows(seed: int, count: int) -> Iterator[Array]:
-    """Inputs of count elements: ordinary, all extremes of float32, one outlier, zeros, and too small to have a scale."""
+    """Inputs of count elements: ordinary, huge, with one outlier, zeros, too small to have a scale, half-way."""
     yield floats(seed, count)
     yield floats(seed, count, scale=1e4)
     yield np.where(floats(seed, count) > 0, HUGE, -HUGE)
@@ -85,7 +85,8 @@ def fully_connected_cases() -> Iterator[Case]:
             if name.startswith("s8"):  # all inputs at the ends of int8, with and against the weights
                 inputs += [np.ones(k, np.float32), np.where(np.arange(k) % 2, 1, -1).astype(np.float32)]
             steps = tuple((0, 0, (x,)) for x in inputs)
-            yield Case(f"fully_connected-{name}-{n}x{k}", Call("fully_connected", (0,), (1,), constants), (k,), (n,), steps)
+            call = Call("fully_connected", (0,), (1,), constants)
+            yield Case(f"fully_connected-{name}-{n}x{k}", call, (k,), (n,), steps)
 
 
 def vector_cases() -> Iterator[Case]:
@@ -125,10 +126,11 @@ def attention_cases() -> Iterator[Case]:
             call = Call("attention", (0,), (1,), {}, {"layer": 0, "cache_bits": bits, **shape})
             inputs = [floats(p, size, scale=10.0 ** (p % 4 - 2)) for p in range(CONTEXT)]
             if bits == 8:
-                inputs[:8] = [x * np.float32(scale) for x, scale in zip(rows(heads, size), [1] * 8, strict=True)]
+                inputs[:8] = rows(heads, size)
             steps = [(0, p, (x,)) for p, x in enumerate(inputs)]
             steps += [(0, 4, (floats(99, size),)), (0, 5, (floats(98, size),))]  # back, and on from there
-            yield Case(f"attention-{bits}-{heads}-{kv_heads}-{head_dim}", call, (size,), (heads * head_dim,), tuple(steps))
+            name = f"attention-{bits}-{heads}-{kv_heads}-{head_dim}"
+            yield Case(name, call, (size,), (heads * head_dim,), tuple(steps))
 
 
 CASES = tuple([*fully_connected_cases(), *vector_cases(), *attention_cases()])
@@ -156,9 +158,20 @@ def m0(folder: Path) -> Runner:
     return CortexRunner(M0, PORTABLE, CALLS, LENGTHS, folder)
 
 
-@pytest.fixture(scope="module", params=[host, host_undefined, m4_dsp, m4_portable, m0], ids=lambda make: make.__name__)
-def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+def m4_gcc(folder: Path) -> Runner:
+    return CortexRunner(M4_GCC, M4.features, CALLS, LENGTHS, folder)
+
+
+RUNNERS = (host, host_undefined, m4_dsp, m4_portable, m0, m4_gcc)
+
+
+@pytest.fixture(scope="module", params=RUNNERS, ids=lambda make: make.__name__)
+def runner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
+) -> Runner:
     make: Callable[[Path], Runner] = request.param
+    if make is m4_gcc:
+        tool(M4_GCC.compiler[0])  # the strict cross-check, where there is one
     return make(tmp_path_factory.mktemp(make.__name__))
 
 
@@ -185,7 +198,7 @@ def test_kernels_stay_inside_their_memory(tmp_path: Path) -> None:
 
 
 def checking_program() -> str:
-    """A main that runs every step of every case and compares; all memory comes from malloc, exactly as large as needed."""
+    """A main that runs every step of every case and compares; all memory comes from malloc, exactly as needed."""
     lines = ["#include <stdint.h>", "#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>"]
     lines += ["static float *copy(const void *from, size_t size) { return memcpy(malloc(size), from, size); }"]
     body: list[str] = []
@@ -220,6 +233,37 @@ def checked_step(i: int, n: int, case: Case) -> Iterator[str]:
     yield "        free(workspace);"
 
 
+def test_costs_stay_where_they_are(tmp_path: Path) -> None:
+    """Instructions on a Cortex-M4; tests/bench/bench_ops.py prints them all."""
+    shapes = ((172, 64), (64, 172), (512, 64))
+    calls = [
+        Call("fully_connected", (0,), (1,), {"weights": int8_weights(n, n, k), "scales": np.ones(n, np.float32)})
+        for n, k in shapes
+    ]
+    attributes = {"layer": 0, "cache_bits": 8, "heads": 8, "kv_heads": 4, "head_dim": 8, "context": 128}
+    calls.append(Call("attention", (0,), (1,), {}, attributes))
+    lengths = [((k,), (n,)) for n, k in shapes] + [((128,), (64,))]
+    runner = CortexRunner(M4, M4.features, calls, lengths, tmp_path, counting=True)
+    for i, (n, k) in enumerate(shapes):
+        runner.run(i, [floats(i, k)])
+        assert 1.0 < runner.instructions / (n * k) < 1.25, shapes[i]
+    counts = {}
+    for position in (0, 1, 2, 3, 15, 127):
+        runner.run(3, [floats(position, 128)], position=position)
+        counts[position] = runner.instructions
+    assert sorted(counts.values()) == list(counts.values())
+    assert counts[15] < 16_000
+    assert counts[127] < 85_000
+
+
+def test_kernels_are_small(tmp_path: Path) -> None:
+    """All that an int8 model needs on a Cortex-M4."""
+    used = [i for i, call in enumerate(CALLS) if "scales" in call.constants or "weights" not in call.constants]
+    used = [i for i in used if CALLS[i].attributes.get("cache_bits") != 32]
+    runner = CortexRunner(M4, M4.features, [CALLS[i] for i in used], [LENGTHS[i] for i in used], tmp_path)
+    assert 4_000 < runner.cortex.kernel_bytes < 7_000
+
+
 def test_packing_is_four_rows_by_four_columns() -> None:
     matrix = np.arange(5 * 6, dtype=np.int8).reshape(5, 6)
     stored = pack(matrix).reshape(2, 2, 4, 4)  # group, block, row, column
@@ -252,7 +296,8 @@ def test_exponential_is_accurate() -> None:
 
 
 def test_too_many_columns_are_refused() -> None:
-    call = Call("fully_connected", (0,), (1,), {"weights": np.zeros((1, 65540), np.int8), "scales": np.ones(1, np.float32)})
+    constants = {"weights": np.zeros((1, 65540), np.int8), "scales": np.ones(1, np.float32)}
+    call = Call("fully_connected", (0,), (1,), constants)
     with pytest.raises(UserError):
         ops.load("fully_connected").layout(call)
 

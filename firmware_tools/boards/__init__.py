@@ -41,9 +41,9 @@ class Machine:
 class Board:
     """The facts of a board that the compiler, the linker and the link need.
 
-    target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD, `fpu`);
-    clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the default
-    first; machine is for these.
+    target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD,
+    `fpu`); clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the
+    default first; machine is for these.
     """
 
     name: str

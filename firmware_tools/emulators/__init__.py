@@ -1,8 +1,8 @@
 """Emulators: boards without hardware. One stem each: `X.py` has `open(image, counting=False) -> Link`.
 
-counting asks for exact ticks of every prefill and decode step, which may take the emulator longer; without it a Link may
-answer None. Time on an emulator is instructions, never seconds. An emulator that is not installed raises MissingTool.
-To add one, write the stem, name it in the `emulators` of the boards it can be, and name it in the README.
+counting asks for exact ticks of every prefill and decode step, which may take the emulator longer; without it a Link
+may answer None. Time on an emulator is instructions, never seconds. An emulator that is not installed raises
+MissingTool. To add one, write the stem, name it in the `emulators` of the boards it can be, and name it in the README.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """QEMU as the strict cross-check of unicorn: the same image on the machine that the board's memory map comes from.
 
-With `-icount shift=0` every instruction takes one virtual nanosecond, so that the board's COUNTER tells instructions: one
-tick of 25 MHz is 40 of them. The UART is QEMU's stdin and stdout, as pipes. https://www.qemu.org/docs/master/system/arm/mps2.html
+With `-icount shift=0` every instruction takes one virtual nanosecond, so that the board's COUNTER tells instructions:
+one tick of 25 MHz is 40 of them. The UART is QEMU's stdin and stdout, as pipes.
+Source: https://www.qemu.org/docs/master/system/arm/mps2.html
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ WATCH = "import os, signal, sys; sys.stdin.buffer.read(); os.kill(int(sys.argv[1
 
 
 def open(image: Image, counting: bool = True) -> Link:
-    """Starts image in QEMU; ticks are counted always. Raises MissingTool without QEMU, UserError for a strange board."""
+    """Starts image in QEMU, which always counts.
+
+    Raises MissingTool without QEMU, UserError for a board that it cannot be.
+    """
     board = boards.load(image.board)
     if "qemu" not in board.emulators or board.machine is None:
-        raise UserError(f"{board.name} cannot be emulated by QEMU", f"it can by: {', '.join(board.emulators) or 'none'}")
+        raise UserError(
+            f"{board.name} cannot be emulated by QEMU", f"it can by: {', '.join(board.emulators) or 'none'}"
+        )
     clock = Clock("instructions", INSTRUCTIONS_A_SECOND / board.machine.counter_hz)
     return Link(QemuTransport(image, board.machine.qemu), clock, timeout_s=LONGEST_REQUEST_S)
 

@@ -1,13 +1,14 @@
 """The default emulator: unicorn, in this process, from pip alone. https://www.unicorn-engine.org
 
-The device runs in a thread of its own, as real ones do, so that Ctrl-C meets a reader that waits and never the emulator.
-WFI ends a run of the emulator; the thread then sleeps until the host writes or 10 ms have passed.
+The device runs in a thread of its own, as real ones do, so that Ctrl-C meets a reader that waits and never the
+emulator. WFI ends a run of the emulator; the thread then sleeps until the host writes or 10 ms have passed.
 
 Time is that of a board whose every instruction takes one tick of COUNTER: with counting, ticks are the instructions
-executed while a gate is high (conditional ones that are skipped included, as on silicon), plus 25 million a second while the
-firmware waits for its host. Outside gates and waiting, time stands still, and so no host can disturb a count.
+executed while a gate is high (conditional ones that are skipped included, as on silicon), plus 25 million a second
+while the firmware waits for its host. Outside gates and waiting, time stands still: no host can disturb a count.
 
-Unicorn is more permissive than a chip (it knows no CPACR and lets more unaligned accesses pass): qemu.py is the strict check.
+Unicorn is more permissive than a chip (it knows no CPACR and lets more unaligned accesses pass): qemu.py is the strict
+check. It is stricter in one thing, that flash cannot be written.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def open(image: Image, counting: bool = False) -> Link:
     """
     board = boards.load(image.board)
     if "unicorn" not in board.emulators or board.machine is None:
-        raise UserError(f"{board.name} cannot be emulated by unicorn", f"it can by: {', '.join(board.emulators) or 'none'}")
+        raise UserError(
+            f"{board.name} cannot be emulated by unicorn", f"it can by: {', '.join(board.emulators) or 'none'}"
+        )
     clock = Clock("instructions", per_tick=1.0, counting=counting)
     return Link(UnicornTransport(Device(image, board, counting)), clock, timeout_s=LONGEST_REQUEST_S)
 
@@ -127,8 +130,13 @@ class Device:
         self._note_bad_accesses()
 
     def _note_bad_accesses(self) -> None:
-        from unicorn import UC_HOOK_MEM_INVALID, UC_MEM_FETCH_PROT, UC_MEM_FETCH_UNMAPPED, UC_MEM_WRITE_PROT
-        from unicorn import UC_MEM_WRITE_UNMAPPED
+        from unicorn import (
+            UC_HOOK_MEM_INVALID,
+            UC_MEM_FETCH_PROT,
+            UC_MEM_FETCH_UNMAPPED,
+            UC_MEM_WRITE_PROT,
+            UC_MEM_WRITE_UNMAPPED,
+        )
 
         kinds = dict.fromkeys((UC_MEM_WRITE_PROT, UC_MEM_WRITE_UNMAPPED), "a write to")
         kinds |= dict.fromkeys((UC_MEM_FETCH_PROT, UC_MEM_FETCH_UNMAPPED), "a jump to")
@@ -148,9 +156,11 @@ class Device:
         def block(core: Uc, address: int, size: int, _user: Any) -> None:
             if self._gates:
                 key = address << 16 | size
-                if key not in lengths:
+                try:
+                    self.instructions += lengths[key]
+                except KeyError:
                     lengths[key] = count_instructions(bytes(core.mem_read(address, size)))
-                self.instructions += lengths[key]
+                    self.instructions += lengths[key]
 
         self._core.hook_add(UC_HOOK_BLOCK, block)
 
@@ -209,7 +219,7 @@ class UnicornTransport:
             self.device.changed.notify_all()
 
     def read(self, timeout_s: float) -> bytes:
-        """All bytes that wait, at least one; b"" after timeout_s without any; LinkError where the device has stopped."""
+        """What has come, as soon as anything has; b"" after timeout_s; LinkError where the device has stopped."""
         deadline = time.monotonic() + timeout_s
         device = self.device
         with device.changed:

@@ -10,6 +10,8 @@ The compiler walks a `Program` (fuse.py): a list of `Call`s in order. For a call
                                                out0_count…, and token, position, workspace, cache
     workspace_bytes(call) -> int               scratch the kernel needs while it runs (0: none)
     cache_bytes(call, context) -> int          state it keeps between steps, its part of the KV cache (0: none)
+    IN_PLACE                                   optional: pairs (output, input) where the output may take the memory of
+                                               an input that nobody needs afterwards
 
 `X.h` declares the kernels; `X_dsp.c` and the like hold the faster ways of some cores, compiled where Board.features has
 the name. The docstring of X.py gives shapes, units and the source of the formula. To add an op, write the stem, a
@@ -48,7 +50,7 @@ class Call:
 
 @dataclass
 class Run:
-    """What changes from step to step when a program is computed in numpy; caches maps a call's `layer` to its arrays."""
+    """What changes from step to step when a program is computed in numpy; caches: a call's `layer` -> its arrays."""
 
     token: int = 0
     position: int = 0

@@ -1,7 +1,7 @@
 """Add: y = a + b, the residual connection.
 
-    inputs      a, b float32[n]
-    outputs     y float32[n]; may be a
+inputs      a, b float32[n]
+outputs     y float32[n]; may be a
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from firmware_tools.ops import Array, Call, Run
+
+IN_PLACE = ((0, 0), (0, 1))  # (output, input) that may share memory
 
 
 def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""Attention of one token over all positions so far: softmax(q·K / sqrt(head_dim)) V, heads in groups that share K and V.
+"""Attention of one token over all positions so far: softmax(q·K / sqrt(head_dim)) V; a group of heads shares K and V.
 
     inputs      qkv float32[(heads + 2 kv_heads) * head_dim]: queries, keys, values, the first two already rotated
     outputs     y float32[heads * head_dim]
@@ -7,8 +7,8 @@
 The step's keys and values become row `position` of the cache, then rows 0 … position are attended: nothing is computed
 for positions that are not filled. With a float32 cache every sum runs first to last.
 
-With an int8 cache (grouped-query attention after Ainslie et al., 2023, arXiv:2305.13245; int8 with a scale for each head
-and row measured best), for each query head:
+Sources: Vaswani et al., 2017, arXiv:1706.03762; groups: Ainslie et al., 2023, arXiv:2305.13245. With an int8 cache, for
+each query head:
 
     keys, values   quantized for each kv head as packed.quantize does; scale kept as float16
     query          quantized likewise, its scale stays float32
@@ -19,8 +19,9 @@ and row measured best), for each query head:
     y[d]           dot(weight, value[·, d]) * (max value_scale / (sum of e, first to last, * limit))
 
 So the softmax's division happens once a head, and both dot products are of integers. limit is 32767, or what keeps the
-second from overflowing in long contexts. In the cache, keys lie as packed.py packs a matrix [position, dim]; values as it
-packs [dim, position], but without the 128 on even columns, since int16 weights leave no room for that arithmetic.
+second from overflowing in long contexts. In the cache, keys lie as packed.py packs a matrix [position, dim]. Values lie
+as it packs [dim, position], but without the 128 on even columns, since int16 weights leave no room for that arithmetic;
+instead positions 1 and 2 of each block change places, so that SXTB16 takes neighbours out of a word.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LEAST_POWER = np.float32(-30)
 
 
 def score_scale(call: Call) -> np.float32:
-    """What a query's scale is multiplied by, so that 2 (int8 cache) or e (float32 cache) to the scores is their softmax."""
+    """The factor of scores whose exponentials are taken to base 2 (int8 cache) or e (float32 cache)."""
     log_base = math.log2(math.e) if call.attributes["cache_bits"] == 8 else 1.0
     return np.float32(log_base / math.sqrt(call.attributes["head_dim"]))
 
@@ -61,7 +62,7 @@ def shared(call: Call, rows: Array) -> Array:
 
 
 def cache(call: Call, run: Run) -> dict[str, Array]:
-    """The call's cache, empty at first: keys, values [kv_heads, context, head_dim] and their scales [kv_heads, context]."""
+    """The call's cache, empty at first: keys, values [kv_heads, context, head_dim]; scales [kv_heads, context]."""
     kv_heads, head_dim = int(call.attributes["kv_heads"]), int(call.attributes["head_dim"])
     shape = (kv_heads, int(call.attributes["context"]), head_dim)
     layer = int(call.attributes["layer"])

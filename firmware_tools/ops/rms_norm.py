@@ -17,6 +17,8 @@ import numpy as np
 from firmware_tools.ops import Array, Call, Run
 from firmware_tools.packed import sequential_sum
 
+IN_PLACE = ((0, 0),)  # (output, input) that may share memory
+
 
 def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
     x = inputs[0]

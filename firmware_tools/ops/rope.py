@@ -1,9 +1,9 @@
 """RoPE, rotary position embedding (Su et al., 2021, arXiv:2104.09864), in place, with pairs (i, i + head_dim / 2).
 
-    inputs      x float32[at least heads * head_dim]: the query heads, then the key heads; what follows is left alone
-    outputs     x
-    constants   cos, sin float32 [context, head_dim / 2]; reads the row of the step's position
-    attributes  heads (query and key heads together), head_dim
+inputs      x float32[at least heads * head_dim]: the query heads, then the key heads; what follows is left alone
+outputs     x
+constants   cos, sin float32 [context, head_dim / 2]; reads the row of the step's position
+attributes  heads (query and key heads together), head_dim
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SwiGLU: y = SiLU(gate) * up, with SiLU(g) = g / (1 + exp(-g)) (Shazeer, 2020, arXiv:2002.05202).
 
-    inputs      gate_up float32[2 f]: the gates, then what they let through
-    outputs     y float32[f]; may begin where gate_up begins
+inputs      gate_up float32[2 f]: the gates, then what they let through
+outputs     y float32[f]; may begin where gate_up begins
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 
 from firmware_tools.exp import exp_f32
 from firmware_tools.ops import Array, Call, Run
+
+IN_PLACE = ((0, 0),)  # (output, input) that may share memory
 
 
 def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:

@@ -24,7 +24,7 @@ static struct {
     int valid;
 } answered; /* the request that reply belongs to */
 static uint32_t heard_ms;
-static edge_sampler sampler = {0.0f, 1.0f, 0};
+static edge_sampler sampler; /* seeded by the first GENERATE, unless that brings a seed of its own */
 
 edge_mode frames_enter(void) {
     received = 0;
@@ -151,7 +151,8 @@ static void generate(const uint8_t *payload) {
     } else {
         sampler.temperature = temperature;
         sampler.top_p = top_p;
-        if (payload[2] & SEED) edge_seed(&sampler, read_u32(payload + 12) | (uint64_t)read_u32(payload + 16) << 32);
+        if (payload[2] & SEED || !sampler.state) /* without a seed ever given it is 0, as on the host */
+            edge_seed(&sampler, payload[2] & SEED ? read_u32(payload + 12) | (uint64_t)read_u32(payload + 16) << 32 : 0);
         while (count-- && session_filled < edge_model.context) {
             uint32_t id = edge_sample(&sampler, edge_logits, edge_model.vocab_size);
             int stop = session_is_stop(id);

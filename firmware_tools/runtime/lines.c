@@ -46,7 +46,7 @@ static char *next_word(void) {
     return word;
 }
 
-static int same(const char *a, const char *b) {
+__attribute__((noinline)) static int same(const char *a, const char *b) {
     while (*a && *a == *b) a++, b++;
     return *a == *b;
 }
@@ -95,7 +95,7 @@ static void db_load(void) {
     }
 }
 
-static int hex_digit(char c) {
+__attribute__((noinline)) static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     c |= 0x20;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;

@@ -20,7 +20,7 @@ typedef struct {
 } edge_facts;
 
 extern const edge_facts edge_model;
-extern float *const edge_logits; /* float32[vocab_size], of the last step that wanted them */
+extern float *const edge_logits; /* float32[vocab_size]; valid until the next step, wanted by it or not */
 
 /* Computes one token at one position (0-based; positions below it must have been computed since start or rewind),
  * writes its keys and values into the KV cache, and where want_logits is not 0 leaves the logits in edge_logits. */

@@ -39,7 +39,6 @@ static inline uint16_t edge_half_bits(float x) {
 /* max |x|: without their signs, floats compare as integers do. */
 EDGE_PART float edge_largest(const float *x, size_t count) {
     uint32_t largest = 0;
-    EDGE_ROLLED
     for (size_t i = 0; i < count; i++) {
         uint32_t bits = edge_float_bits(x[i]) << 1;
         if (bits > largest) largest = bits;

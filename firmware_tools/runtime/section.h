@@ -10,6 +10,6 @@
 
 #define EDGE_WEIGHTS EDGE_SECTION(".weights")       /* constants: flash */
 #define EDGE_VOCABULARY EDGE_SECTION(".vocabulary") /* constants: flash */
-#define EDGE_NOINIT EDGE_SECTION(".noinit")         /* never cleared: arena and KV cache */
+#define EDGE_NOINIT EDGE_SECTION(".noinit")         /* RAM that is never cleared */
 
 #endif
