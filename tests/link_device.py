@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from firmware_tools import vocabulary
 from firmware_tools.build import RUNTIME, build_host_program
-from firmware_tools.link import Clock, Link, PipeTransport
+from firmware_tools.link import Clock, Link, PipeTransport, Transport
 
 HERE = Path(__file__).resolve().parent
 VOCAB_SIZE, CONTEXT, BOS, STOP = 300, 128, 1, 2
@@ -92,9 +92,12 @@ class Device:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **pipes}
         environment = {**os.environ, "EDGE_TIME_SCALE": str(time_scale)}
         self.process = subprocess.Popen([str(program)], env=environment, **streams)  # type: ignore[call-overload]
+        self.line: PipeTransport | None = None
 
     def transport(self) -> PipeTransport:
-        return PipeTransport(self.process, "device")
+        """The one line to the device."""
+        self.line = self.line or PipeTransport(self.process, "device")
+        return self.line
 
     def link(self, timeout_s: float = 30.0) -> Link:
         return Link(self.transport(), CLOCK, timeout_s)
@@ -103,12 +106,12 @@ class Device:
         self.process.send_signal(signal.SIGUSR1)
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream:
-                stream.close()
+        if self.line:
+            PipeTransport.close(self.line)
+        elif self.process.stderr:
+            self.process.stderr.close()
 
 
 def _mix(x: int) -> int:
@@ -147,8 +150,8 @@ class Twin:
 class Terminal:
     """What a person or another program at the line sees: bytes in, bytes out, no frames."""
 
-    def __init__(self, device: Device) -> None:
-        self.line = device.transport()
+    def __init__(self, line: Transport) -> None:
+        self.line = line
         self.seen = b""
 
     def send(self, data: bytes) -> None:
