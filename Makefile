@@ -35,7 +35,7 @@ test: lint
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(PYTEST)
 
 soak: $(VENV)/.dev
-	@$(BIN)/python -m tests.soak
+	@$(BIN)/python tests/soak.py
 
 bench: $(VENV)/.dev
 	@for file in tests/bench/bench_*.py; do $(BIN)/python $$file; done

@@ -1,8 +1,8 @@
 """What all tests share: the tiers, and the one place that knows where the data made by others lies.
 
-Tiers: plain tests run everywhere; `tf` needs TensorFlow; `system` needs programs that pip does not bring; tests that take
-`shared_data` need its folder; `board` needs silicon (`--board B --port P`). With EDGE_NO_SKIPS set a skip is a failure,
-but for `board`.
+Tiers: plain tests run everywhere; `tf` needs TensorFlow; `system` needs programs that pip does not bring; tests that
+take `shared_data` need its folder; `board` needs silicon (`--board B --port P`). With EDGE_NO_SKIPS set a skip is a
+failure, but for `board`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# from the roof down: a module may import its own room and those below it
+# from the roof down: a module may import what stands in its own line and in those below
 DRAWING = (
-    ("edge.__main__", "edge.cli", "edge.demo"),
+    ("edge.__main__",),
+    ("edge.cli",),
+    ("edge.demo",),
     ("edge.decide",),
     ("edge.measure",),
     ("edge.run",),
@@ -21,18 +23,18 @@ DRAWING = (
     ("edge",),
     ("firmware_tools.flashers",),
     ("firmware_tools.emulators",),
-    ("firmware_tools.build", "firmware_tools.image"),
+    ("firmware_tools.build", "firmware_tools.elf", "firmware_tools.linker", "firmware_tools.stack"),
     ("firmware_tools.compile",),
     ("firmware_tools.link",),
     ("firmware_tools.transports",),
     ("firmware_tools.interpret",),
     ("firmware_tools.plan",),
-    ("firmware_tools.fuse",),
+    ("firmware_tools.fuse", "firmware_tools.fuse_attention", "firmware_tools.matcher"),
     ("firmware_tools.ops",),
     ("firmware_tools.boards",),
-    ("firmware_tools.graph",),
+    ("firmware_tools.graph", "firmware_tools.verify", "firmware_tools.contract"),
     ("firmware_tools.vocabulary", "firmware_tools.frames", "firmware_tools.sampler"),
-    ("firmware_tools.exp", "firmware_tools.errors"),
+    ("firmware_tools.exp", "firmware_tools.packed", "firmware_tools.errors"),
     ("firmware_tools",),
 )
 LEVEL = {name: level for level, names in enumerate(DRAWING) for name in names}
@@ -58,7 +60,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module a file imports, wherever in it; a name imported from a package counts as its module where it is one."""
+    """Every module a file imports, wherever in it; a module imported from its package counts as itself."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -83,9 +85,7 @@ MODULES = modules()
 def test_imports_go_down(module: str) -> None:
     for imported in imports(MODULES[module]):
         if imported.split(".")[0] in ("edge", "firmware_tools"):
-            assert room(imported) == room(module) or LEVEL[room(imported)] > LEVEL[room(module)], (
-                f"{module} imports {imported}, which is not below it"
-            )
+            assert LEVEL[room(imported)] >= LEVEL[room(module)], f"{module} imports {imported}, which is above it"
 
 
 @pytest.mark.parametrize("module", MODULES)

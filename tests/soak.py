@@ -1,0 +1,137 @@
+"""The long campaigns, by `make soak`: many seeds of what the tests run with few. Their last result is soak.json.
+
+    link faults    conversations over a line that drops, flips and doubles bytes: every answer right, no step twice
+    model files    damaged .tflite files; each is refused with one message, or read to the end of the road
+    device         tokens of the shipped model on the virtual board, bit for bit those of the numpy model
+
+`python tests/soak.py --seed S --minutes M` begins with another seed; a failure prints the seed that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import test_link
+from link_device import Device, compile_device
+
+from edge import zoo
+from edge.make import checkpoints, convert
+from firmware_tools import boards, build, compile, fuse, graph, interpret
+from firmware_tools.emulators import unicorn
+from firmware_tools.errors import BadFile, UserError
+
+RESULT = Path(__file__).with_suffix(".json")
+Campaign = Callable[[int], None]  # takes a seed
+
+
+@contextmanager
+def link_faults(folder: Path) -> Iterator[Campaign]:
+    program = compile_device(folder)
+
+    def campaign(seed: int) -> None:
+        device = Device(program)
+        try:
+            test_link.test_faults_neither_spoil_an_answer_nor_repeat_a_step(device, seed)
+        finally:
+            device.end()
+
+    yield campaign
+
+
+@contextmanager
+def model_files(folder: Path) -> Iterator[Campaign]:
+    whole = convert.convert(checkpoints.load(zoo.folder() / "intent" / "checkpoint.npz"))
+    board = boards.load("virtual-m4")
+
+    def campaign(seed: int) -> None:
+        pick, damaged = random.Random(seed), bytearray(whole)
+        for _ in range(pick.randint(1, 8)):
+            # most bytes are weights; the structure lies at both ends
+            at = pick.choice(
+                (pick.randrange(4096), len(whole) - 1 - pick.randrange(60_000), pick.randrange(len(whole)))
+            )
+            damaged[at] = pick.randrange(256)
+        try:
+            model = graph.read(bytes(damaged))
+        except BadFile:
+            return
+        try:
+            compile.compile_model(model, board)
+        except UserError:
+            return
+
+    yield campaign
+
+
+@contextmanager
+def device(folder: Path) -> Iterator[Campaign]:
+    model = graph.read(convert.convert(checkpoints.load(zoo.folder() / "intent" / "checkpoint.npz")))
+    program, board = fuse.program(model), boards.load("virtual-m4")
+    with unicorn.open(build.build(compile.compile_model(model, board), board)) as link:
+
+        def campaign(seed: int) -> None:
+            ids = np.random.default_rng(seed).integers(0, program.vocab_size, 24).tolist()
+            run = interpret.start(program)
+            for position, id in enumerate(ids):
+                link.forward(id, position)
+                expected = interpret.step(program, run, id, position)
+                assert link.logits().tobytes() == expected.tobytes(), f"position {position}"
+
+        yield campaign
+
+
+CAMPAIGNS = {"link faults": link_faults, "model files": model_files, "device": device}
+
+
+def soak(first_seed: int, minutes: float) -> dict[str, object]:
+    """Runs every campaign for its share of the time; returns what is written down."""
+    results: dict[str, object] = {}
+    for name, prepare in CAMPAIGNS.items():
+        with tempfile.TemporaryDirectory() as folder, prepare(Path(folder)) as campaign:
+            count = run(name, campaign, first_seed, time.monotonic() + 60 * minutes / len(CAMPAIGNS))
+        print(f"{name}: {count} seeds from {first_seed} on, none failed")
+        results[name] = {"first_seed": first_seed, "seeds": count, "failed": 0}
+    return results
+
+
+def run(name: str, campaign: Campaign, first_seed: int, until: float) -> int:
+    """How many seeds passed until the time was up; a failure is raised, its seed printed."""
+    count = 0
+    while time.monotonic() < until:
+        try:
+            campaign(first_seed + count)
+        except BaseException:
+            print(f"{name}: seed {first_seed + count} fails", file=sys.stderr)
+            raise
+        count += 1
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--minutes", type=float, default=15.0)
+    arguments = parser.parse_args()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULT.parent)
+    campaigns = soak(arguments.seed, arguments.minutes)
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    temporary = RESULT.with_suffix(".tmp")
+    written = {"commit": head.stdout.strip(), "date": when, "campaigns": campaigns}
+    temporary.write_text(json.dumps(written, indent=1) + "\n")
+    os.replace(temporary, RESULT)
+
+
+if __name__ == "__main__":
+    main()
