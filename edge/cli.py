@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +32,6 @@ GROUPS = {
     "Setup": ("demo", "models", "boards"),
 }
 INTERRUPTED = 130
-BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,30 +48,29 @@ class Commands(click.Group):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
-        """Runs a command line and exits; only errors of this program itself come with a traceback."""
+        """Runs a command line and exits; only a fault of this program itself comes with a traceback."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another, and goes on
-        sys.exit(self._exit_code(list(sys.argv[1:] if args is None else args), prog_name or "edge"))
+        sys.exit(self._exit_code(args, prog_name or "edge"))
 
-    def _exit_code(self, args: list[str], prog_name: str) -> int:
+    def _exit_code(self, args: Sequence[str] | None, prog_name: str) -> int:
         try:
-            with self.make_context(prog_name, args) as context:
-                self.invoke(context)
+            code = super().main(args, prog_name, standalone_mode=False)
             sys.stdout.flush()
-            return 0
+            return code if isinstance(code, int) else 0
         except UserError as error:
             return _fail(error.message, error.hint)
         except click.ClickException as error:
             error.show()
             return error.exit_code
-        except click.exceptions.Exit as error:
-            return error.exit_code
         except (KeyboardInterrupt, click.Abort):
             click.echo("edge: interrupted", err=True)
             return INTERRUPTED
-        except OSError as error:
-            return _os_error(error)
+        except OSError as error:  # of a file; a reader of ours that went away is caught by click, and ends us quietly
+            if error.filename is None:
+                raise
+            return _fail(f"{error.filename}: {error.strerror}", "")
 
 
 def _fail(message: str, hint: str) -> int:
@@ -82,17 +78,6 @@ def _fail(message: str, hint: str) -> int:
     if hint:
         click.echo(f"hint: {clean(hint)}", err=True)
     return 1
-
-
-def _os_error(error: OSError) -> int:
-    """A reader that went away is no error to speak of; a file that cannot be used is the user's."""
-    if isinstance(error, BrokenPipeError) or (error.errno == errno.EINVAL and error.filename is None):
-        # what is still buffered has no reader; without this the interpreter would complain while it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    if error.filename is None:
-        raise error
-    return _fail(f"{error.filename}: {error.strerror}", "")
 
 
 def show(text: str) -> None:
@@ -112,7 +97,7 @@ def present_record(record: Record, output: Path | None, as_json: bool) -> None:
 
     if output:
         records.write(record, output)
-    present(as_json, records.to_json(record), report.card(record))
+    present(as_json, records.to_json(record), report.text([record]))
 
 
 # -------------------------------------------------------------------------- options that mean the same everywhere
@@ -129,9 +114,18 @@ def options(*decorators: Callable[[Function], Function]) -> Callable[[Function],
     return decorate
 
 
+def _has_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    """Refuses a place that cannot be written before anything is measured, not after."""
+    if value is not None and not value.parent.is_dir():
+        raise UserError(f"cannot write {value}: there is no folder {value.parent}", "make it, or choose another place")
+    return value
+
+
 FILE = click.Path(path_type=Path)
 model_argument = click.argument("model", metavar="MODEL")
-model_output = click.option("-o", "output", required=True, type=FILE, metavar="M.tflite", help="Where to write.")
+model_output = click.option(
+    "-o", "output", required=True, type=FILE, metavar="M.tflite", callback=_has_folder, help="Where to write."
+)
 quantize_option = click.option(
     "--quantize", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="Type of the weights."
 )
@@ -144,7 +138,9 @@ on_option = click.option(
     help="host, BOARD, BOARD@emulator or BOARD@PORT (a serial port or any pyserial URL).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-record_option = click.option("-o", "output", type=FILE, metavar="RUN.json", help="Write the record.")
+record_option = click.option(
+    "-o", "output", type=FILE, metavar="RUN.json", callback=_has_folder, help="Write the record."
+)
 context_option = click.option("--context", type=click.IntRange(2), metavar="N", help="Positions of the KV cache.")
 tokens_option = click.option("--tokens", type=click.IntRange(1), metavar="N", help="So many new tokens, at most.")
 sampling_options = options(
@@ -192,13 +188,19 @@ def convert(
 @model_output
 @quantize_option
 @context_option
+@click.option("--checkpoint", type=FILE, metavar="FILE.npz", callback=_has_folder, help="Keep the float weights, too.")
 @json_option
-def train(recipe: Path, output: Path, quantize: str, context: int | None, as_json: bool) -> None:
+def train(
+    recipe: Path, output: Path, quantize: str, context: int | None, checkpoint: Path | None, as_json: bool
+) -> None:
     """Train a model by its recipe, then convert it (extra `train`)."""
     from edge.make import convert, inspect
     from edge.make.learn import train
+    from edge.terminal import meter
 
-    convert.save(convert.convert(train.train(recipe), quantize, context), output)
+    with meter("training") as progress:
+        trained = train.train(recipe, checkpoint, progress)
+    convert.save(convert.convert(trained, quantize, context), output)
     summary = inspect.summarize(output)
     present(as_json, inspect.as_json(summary), f"{output}: {inspect.title(summary)}\n")
 
@@ -266,7 +268,7 @@ def run(
 def ask() -> str:
     """A line from the user, with a sign where somebody sees it; EOFError at the end."""
     if sys.stdin.isatty():
-        return input("> ")
+        show("> ")
     line = sys.stdin.readline()
     if not line:
         raise EOFError
@@ -342,7 +344,9 @@ def _check_eval(reference: str | None, text: Path | None, task: str | None, toke
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FILE, metavar="RUN.json...")
-@click.option("-o", "output", type=FILE, metavar="REPORT.md", help="Write it as Markdown as well.")
+@click.option(
+    "-o", "output", type=FILE, metavar="REPORT.md", callback=_has_folder, help="Write it as Markdown as well."
+)
 @json_option
 def report(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """Put runs beside each other, from their records alone."""

@@ -1,4 +1,4 @@
-"""The whole road in seconds, offline: the shipped model from its checkpoint to answers of a virtual board, and their cost.
+"""The whole road in seconds, offline: the shipped model from its checkpoint to the answers of a virtual board.
 
 Each step does what the command beside it does, by the same functions. The image is built once; its files go to a
 temporary folder, or to the one that was asked for.
@@ -151,7 +151,7 @@ def _bench(stage: Stage, running: Running) -> Path:
     result = bench(running, position=POSITION, repeats=1)
     path = stage.folder / "bench.json"
     records.write(result, path)
-    stage.say(report.card(result))
+    stage.say(report.text([result]))
     return path
 
 

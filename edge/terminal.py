@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -44,3 +45,21 @@ def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterat
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description=label, total=total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def meter(label: str) -> Iterator[Callable[[int, int, float], None]]:
+    """Yields a function of (done, total, loss) that moves a bar on stderr; it does nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, loss: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label)
+
+        def move(done: int, total: int, loss: float) -> None:
+            progress.update(task, completed=done, total=total, description=f"{label}, loss {loss:.4f}")
+
+        yield move

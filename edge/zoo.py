@@ -1,7 +1,7 @@
 """The zoo: the models that come along, one folder each under `models/`. Data only.
 
-A folder is a model where it holds `FOLDER/FOLDER.tflite`; its tasks are the files `FOLDER/tasks/*.jsonl`. In a checkout the
-zoo lies beside the package, in an installed wheel inside it.
+A model's file is `NAME/NAME.tflite`, its tasks are `NAME/tasks/*.jsonl`. In a checkout the zoo lies beside the package,
+in an installed wheel inside it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ def entries() -> tuple[Entry, ...]:
 
 
 def _entry(model: Path) -> Entry:
-    tasks = {path.stem: path for path in sorted((model.parent / "tasks").glob("*.jsonl"))}
-    return Entry(model.stem, model.parent, model, tasks)
+    return Entry(model.stem, model.parent, model, _tasks(model.parent))
+
+
+def _tasks(model: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((model / "tasks").glob("*.jsonl"))}
 
 
 def find(text: str) -> Path:
@@ -49,15 +52,15 @@ def find(text: str) -> Path:
     if text in names:
         return names[text]
     what = "is a folder" if Path(text).is_dir() else "does not exist"
-    raise BadFile(f"{text} {what}", f"give the path of a .tflite, or a zoo name: {', '.join(names)}")
+    raise BadFile(f"{text} {what}", f"give the path of a .tflite, or the name of a shipped model: {', '.join(names)}")
 
 
 def find_task(text: str, name: str) -> Path:
     """The .jsonl that TASK names: a path, or a task of the zoo's model called name (what a model's card says)."""
     if Path(text).is_file():
         return Path(text)
-    tasks = {task: path for entry in entries() if entry.name == name for task, path in entry.tasks.items()}
+    tasks = _tasks(folder() / name) if name in {path.name for path in folder().iterdir()} else {}
     if text in tasks:
         return tasks[text]
-    known = f"or a task of {name}: {', '.join(tasks)}" if tasks else f"{name} has no tasks of its own"
-    raise UserError(f"{text} is neither a file nor a task of {name}", f"give a .jsonl, {known}")
+    known = f" or a task of {name}: {', '.join(tasks)}" if tasks else f"; {name} has no tasks of its own"
+    raise UserError(f"{text} is neither a file nor a task of {name}", f"give a .jsonl{known}")

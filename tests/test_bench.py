@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,10 +61,9 @@ def test_more_positions_take_more_instructions(board: Running) -> None:
     assert all(a is not None and b is not None and a < b for a, b in zip(counts, counts[1:], strict=False))
 
 
-def test_nothing_counted_is_absent(model: Path) -> None:
-    with open_target("virtual-m4", model) as running:
-        record = bench(running, position=2, repeats=2)
-    assert record.prefill.per_token is None and record.decode.median is None and record.decode.repeats == ()
+def test_nothing_counted_is_nothing_measured(model: Path) -> None:
+    with open_target("virtual-m4", model) as running, pytest.raises(UserError, match="counts nothing"):
+        bench(running, position=2, repeats=2)
 
 
 def test_first_position_reads_no_prompt(host: Running) -> None:
@@ -101,3 +100,15 @@ def test_smaller_context_is_kept(model: Path) -> None:
         assert bench(running, position=7, repeats=1).context == 8
         with pytest.raises(UserError, match="holds 0 to 7"):
             bench(running, position=8, repeats=1)
+
+
+@pytest.mark.system
+def test_both_emulators_count_the_same(model: Path, board: Running, tool: Callable[[str], str]) -> None:
+    """One image, two emulators that know nothing of each other: within half a percent."""
+    tool("qemu-system-arm")
+    with open_target("virtual-m4@qemu", model, counting=True) as running:
+        found = bench(running, position=9, repeats=1)
+    expected = bench(board, position=9, repeats=1)
+    assert found.image == expected.image and found.target == "virtual-m4@qemu"
+    assert found.decode.median == pytest.approx(expected.decode.median, rel=0.005)
+    assert found.prefill.per_token == pytest.approx(expected.prefill.per_token, rel=0.005)

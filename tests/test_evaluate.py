@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.make import checkpoints, convert
+from edge.make import convert
 from edge.make.checkpoints import Checkpoint
 from edge.measure import evaluate
 from edge.measure.record import Accuracy
@@ -165,7 +165,7 @@ def test_exact_match_counts_right_answers(exact: Running, tmp_path: Path) -> Non
 
 
 def test_limit_takes_the_first_of_a_fixed_shuffle(exact: Running, tmp_path: Path) -> None:
-    examples = [(word, "x") for word in "a b c d e f g h i j".split()]
+    examples = [(word, "x") for word in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]]
     forward = evaluate.read_task(write_task(tmp_path / "1.jsonl", examples))
     backward = evaluate.read_task(write_task(tmp_path / "2.jsonl", examples[::-1]))
     order = evaluate.shuffled(forward)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.measure import record as records
 from edge.measure.record import Accuracy, Decode, Image, Memory, Model, Prefill, Record, Reference
-from firmware_tools.errors import BadFile
+from firmware_tools.errors import BadFile, UserError
 
 RECORD = Record(
     model=Model("stories", "a" * 64, "b" * 64, "c" * 64, "int8"),
@@ -152,6 +152,6 @@ def test_any_value_is_read_or_refused(key: str, value: Any) -> None:
 def test_nothing_half_written(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="cannot write"):
         records.write(RECORD, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]

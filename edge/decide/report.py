@@ -7,6 +7,7 @@ measured is said to be so. Everything in a record is treated as text from elsewh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge.measure.record import Accuracy, Record
 from edge.terminal import one_line
 
 ABSENT = "–"
+NO_ENERGY = "Energy was not measured."
 # (clock, emulated) of a run -> heading of its table
 HEADINGS = {
     ("instructions", True): "Instructions (EMULATED: counted, not a time)",
@@ -32,7 +34,6 @@ COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("flash", lambda run: _bytes(run, "code", "weight", "vocabulary")),
     ("RAM", lambda run: _bytes(run, "arena", "kv_cache", "stack")),
     ("accuracy", lambda run: accuracy(run.accuracy)),
-    ("energy", lambda run: "not measured"),
 )
 
 
@@ -62,24 +63,18 @@ def tables(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _row(runs: Sequence[Record]) -> list[str]:
-    """The cells of runs of one subject: what differs between them is listed."""
+    """The cells of runs of one subject: a line for each thing that differs between them."""
     row = []
     for _, cell in COLUMNS:
         cells = dict.fromkeys(cell(run) for run in runs)
-        row.append("; ".join(text for text in cells if text != ABSENT) or ABSENT)
+        row.append("\n".join(text for text in cells if text != ABSENT) or ABSENT)
     return row
 
 
 def text(runs: Sequence[Record]) -> str:
-    """The tables for a terminal."""
-    return "\n\n".join(f"{heading}\n{_aligned(rows)}" for heading, rows in tables(runs)) + "\n"
-
-
-def card(run: Record) -> str:
-    """One run, a line for each thing that was measured."""
-    rows = [(name, cell(run)) for name, cell in COLUMNS]
-    rows.insert(2, ("clock", HEADINGS[run.clock, run.emulated]))
-    return "".join(f"{name:<16}{cell}\n" for name, cell in rows if cell != ABSENT)
+    """The tables for a terminal, which is narrow: a column for each model, a line for each figure."""
+    parts = [f"{heading}\n{_aligned(list(zip(*rows, strict=True)))}" for heading, rows in tables(runs)]
+    return "\n\n".join([*parts, NO_ENERGY]) + "\n"
 
 
 def markdown(runs: Sequence[Record]) -> str:
@@ -89,7 +84,7 @@ def markdown(runs: Sequence[Record]) -> str:
         names, *body = [[_escaped(cell) for cell in row] for row in rows]
         lines = [names, ["---"] * len(names), *body]
         parts.append(f"## {heading}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, f"{NO_ENERGY}\n"])
 
 
 def as_json(runs: Sequence[Record]) -> dict[str, Any]:
@@ -97,16 +92,18 @@ def as_json(runs: Sequence[Record]) -> dict[str, Any]:
     return {clock: [records.to_json(run) for run in runs if run.clock == clock] for clock in records.CLOCKS}
 
 
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, whose lines stand below each other, as columns."""
+    lines = [line for row in rows for line in zip_longest(*(cell.split("\n") for cell in row), fillvalue="")]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _escaped(text: str) -> str:
     """Text that Markdown and the HTML made of it show as it is."""
     html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{character}" if character in "\\`*_[]|~" else character for character in html)
+    escaped = "".join(f"\\{character}" if character in "\\`*_[]|~" else character for character in html)
+    return escaped.replace("\n", "<br>")
 
 
 def _amount(clock: str, value: float | None) -> str:
@@ -118,7 +115,7 @@ def _amount(clock: str, value: float | None) -> str:
 
 
 def _decode(run: Record) -> str:
-    where = "" if run.decode.position is None else f" at {run.decode.position}"
+    where = "" if run.decode.position is None else f" at position {run.decode.position}"
     if run.decode.position is not None and run.decode.tokens and run.decode.tokens > 1:
         where += f"–{run.decode.position + run.decode.tokens - 1}"
     return ABSENT if run.decode.median is None else _amount(run.clock, run.decode.median) + where
@@ -140,15 +137,14 @@ def accuracy(accuracy: Accuracy | None) -> str:
     if accuracy.exact_match is not None:
         low, high = accuracy.interval_95 or (0.0, 1.0)
         task = one_line(accuracy.task or "task")
-        parts.append(
-            f"{task} {accuracy.exact_match:.3f} ({low:.3f}–{high:.3f}, {accuracy.sample_size} of {accuracy.task_size})"
-        )
+        sample = f"{accuracy.sample_size} of {accuracy.task_size}"
+        parts.append(f"{task}: exact match {accuracy.exact_match:.3f} ({low:.3f}–{high:.3f}), {sample}")
     if accuracy.perplexity is not None:
         parts.append(f"perplexity {accuracy.perplexity:.3f}")
     if accuracy.bits_per_byte is not None:
         parts.append(f"{accuracy.bits_per_byte:.3f} bits a byte")
     if accuracy.kl is not None:
-        parts.append(f"KL {accuracy.kl:.2g}")
+        parts.append(f"KL {accuracy.kl:.3g}")
     if accuracy.top1 is not None:
         parts.append(f"top-1 {accuracy.top1:.3f}")
     if accuracy.tokens is not None:

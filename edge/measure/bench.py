@@ -31,21 +31,24 @@ def bench(
     attended). Else a prompt is read and `tokens` tokens (16, or what the context has room for) are computed after it,
     and all of that `repeats` times. Which tokens they are does not matter for the cost: a fixed seed draws them.
     """
+    if not running.link.clock.counting:
+        raise UserError(f"{running.target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
     ids = _prompt(running, position, prompt)
     count = 1 if position is not None else _count(running, len(ids), tokens)
     seconds = running.link.clock.kind == "seconds"
     prefill: list[float] = []
     decode: list[float] = []
-    for round_ in track(range(-1 if seconds else 0, repeats), "measuring"):
+    rounds = range(-1 if seconds else 0, repeats)
+    for round_ in rounds if seconds else track(rounds, "measuring"):  # a bar that moves would take part in a time
         read = _read(running, ids) if round_ <= 0 or seconds else None
         steps = _decode(running, len(ids), count)
         if round_ >= 0:
-            prefill += [] if read is None else [read]
+            prefill += [read] if read is not None else []
             decode += steps
     return dataclasses.replace(
         describe(running),
         prefill=Prefill(statistics.median(prefill), len(ids)) if prefill else Prefill(),
-        decode=Decode(statistics.median(decode) if decode else None, tuple(decode), len(ids), count),
+        decode=Decode(statistics.median(decode), tuple(decode), len(ids), count),
     )
 
 
@@ -78,15 +81,20 @@ def _count(running: Running, used: int, tokens: int | None) -> int:
 
 
 def _read(running: Running, ids: Sequence[int]) -> float | None:
-    """Units per token of reading ids from an empty context; None where nothing is read or the clock is silent."""
+    """Units per token of reading ids from an empty context; None where there is nothing to read."""
     if not ids:
         return None
-    ticks = running.link.prefill(ids)
-    return None if ticks is None else ticks * running.link.clock.per_tick / len(ids)
+    return _units(running, running.link.prefill(ids)) / len(ids)
 
 
 def _decode(running: Running, position: int, count: int) -> list[float]:
     """Units of each of count steps from position on."""
     ids = _ids(running, position + count)[position:]
-    ticks = [running.link.forward(token, position + at) for at, token in enumerate(ids)]
-    return [tick * running.link.clock.per_tick for tick in ticks if tick is not None]
+    return [_units(running, running.link.forward(token, position + at)) for at, token in enumerate(ids)]
+
+
+def _units(running: Running, ticks: int | None) -> float:
+    """Ticks in the clock's unit; instructions stay whole numbers."""
+    assert ticks is not None, "a clock that counts tells"
+    amount = ticks * running.link.clock.per_tick
+    return int(amount) if running.link.clock.kind == "instructions" and amount == int(amount) else amount

@@ -32,7 +32,7 @@ def describe(running: Running) -> Record:
         clock=running.link.clock.kind,
         context=running.context,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        tools=tools(),
+        tools={**tools(), **_kernels(running)},
         memory=_memory(running),
     )
 
@@ -57,6 +57,12 @@ def _memory(running: Running) -> Memory:
         kv_cache_bytes=sizes.kv_cache_bytes,
         stack_bytes=sizes.stack_bytes,
     )
+
+
+def _kernels(running: Running) -> dict[str, str]:
+    """On the host, what computed: the runtime, its set of kernels and its threads."""
+    raw = running.info.raw if running.image is None and running.target == "host" else {}
+    return {key: str(raw[key]) for key in ("runtime", "kernels", "threads") if key in raw}
 
 
 def tools() -> dict[str, str]:

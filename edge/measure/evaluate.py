@@ -161,6 +161,7 @@ def evaluate_task(
         right += given.text.strip() == example.answer.strip()
     accuracy = Accuracy(
         task=name,
+        sampling=_sampling(sampler),
         exact_match=right / len(sample),
         interval_95=wilson(right, len(sample)),
         sample_size=len(sample),
@@ -168,6 +169,12 @@ def evaluate_task(
         data_sha256=_sha256(path),
     )
     return dataclasses.replace(describe(running), accuracy=accuracy)
+
+
+def _sampling(sampler: Sampler) -> str:
+    if sampler.temperature == 0:
+        return "greedy"
+    return f"temperature {sampler.temperature:g}, top-p {sampler.top_p:g}, seed {sampler.seed}"
 
 
 def wilson(right: int, size: int) -> tuple[float, float]:

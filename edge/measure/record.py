@@ -9,6 +9,7 @@ another major version is refused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
-from firmware_tools.errors import BadFile
+from firmware_tools.errors import BadFile, UserError
 
 SCHEMA = "edge.run/1"
 CLOCKS = ("instructions", "seconds")
@@ -95,7 +96,8 @@ class Accuracy:
 
     Of a text, teacher-forced: perplexity, bits_per_byte over tokens and bytes; kl is the mean of KL(reference || model)
     in nats per token, top1 how often both hold the same token for the likeliest. Of a task: exact_match over
-    sample_size of task_size examples, with its 95 % Wilson interval. data_sha256 is over the text or task file.
+    sample_size of task_size examples, with its 95 % Wilson interval, and how tokens were chosen (sampling).
+    data_sha256 is over the text or task file.
     """
 
     perplexity: float | None = None
@@ -106,6 +108,7 @@ class Accuracy:
     top1: float | None = None
     reference: Reference | None = None
     task: str | None = None
+    sampling: str | None = None
     exact_match: float | None = None
     interval_95: tuple[float, ...] | None = None
     sample_size: int | None = None
@@ -153,13 +156,16 @@ def write(record: Record, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file by way of a temporary name beside it."""
+    """Writes a text file by way of a temporary name beside it; UserError where that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Record:
@@ -228,8 +234,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is Mapping and isinstance(value, dict):
         return {key: _value(str, item, where) for key, item in value.items()}
     if hint in (int, float):
-        kinds: tuple[type, ...] = (int,) if hint is int else (int, float)
-        fits = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        fits = number and (hint is float or isinstance(value, int))
     else:
         fits = hint in (str, bool, NoneType) and isinstance(value, hint)
     if not fits:

@@ -114,7 +114,7 @@ def open_target(text: str, model: Path, *, context: int | None = None, counting:
     """
     place = parse(text)
     facts = graph.read(model)
-    _check_context(facts, context)
+    _check(facts, model, context)
     image = None
     if place.board is None:
         link = _open_host(model, context)
@@ -154,6 +154,7 @@ def attach(target: str, model: graph.Graph, link: Link, image: build.Image | Non
     """What answers on link, once it has said that it holds the model; the link is closed where it does not."""
     try:
         info = link.hello()
+        _expect_board(target, info)
         link.expect_model(model.sha256)
         limit = info.context if context is None else context
         if limit > info.context:
@@ -167,9 +168,20 @@ def attach(target: str, model: graph.Graph, link: Link, image: build.Image | Non
         raise
 
 
-def _check_context(model: graph.Graph, context: int | None) -> None:
+def _expect_board(target: str, info: Info) -> None:
+    """What is plugged in must be the board that was named: its facts (clock, memory) go into records."""
+    named, found = target.partition("@")[0], info.board.removeprefix("EMULATED ")
+    if found != named:
+        raise LinkError(f"{target} is not a {named}: it says that it is a {found}", _if_board(found))
+
+
+def _if_board(name: str) -> str:
+    return f"--on {name}@PORT, if that is what you mean" if name in boards.names() else "is it the right port?"
+
+
+def _check(model: graph.Graph, path: Path, context: int | None) -> None:
     if model.contract is None:
-        raise BadFile("the model is not a language model made by edge", "`edge convert` makes one from a checkpoint")
+        raise BadFile(f"{path} is not a language model made by edge", "`edge convert` makes one from a checkpoint")
     made_for = model.card["architecture"]["context"]
     if context is not None and not 1 <= context <= made_for:
         raise UserError(
