@@ -183,7 +183,8 @@ def _kernels(op: str, board: Board) -> Iterator[Path]:
 
 def _model_c(used: list[str], facts: str, memory: str, step: str) -> str:
     headers = "\n".join(f'#include "{op}.h"' for op in used)
-    return f"""/* One token's step through the model. Generated; the headers of the ops explain each call. */
+    return f"""/* One token's step through the model. Generated; the headers of the ops explain each call.
+ * SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "model.h"
 #include "weights.h"
 
@@ -324,7 +325,7 @@ def _weights_h(constants: Constants) -> str:
         for index, (array, use) in enumerate(constants.arrays)
     ]
     body = "\n".join(lines)
-    return f"""/* The model's constants. Generated. */
+    return f"""/* The model's constants. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #ifndef EDGE_WEIGHTS_H
 #define EDGE_WEIGHTS_H
 
@@ -337,7 +338,8 @@ def _weights_h(constants: Constants) -> str:
 
 
 def _weights_c(constants: Constants) -> str:
-    parts = ['/* The model\'s constants. Generated. */\n#include "weights.h"\n\n#include "section.h"\n']
+    title = "/* The model's constants. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */"
+    parts = [f'{title}\n#include "weights.h"\n\n#include "section.h"\n']
     for index, (array, _) in enumerate(constants.arrays):
         head = f"const {C_TYPES[array.dtype]} w_{index}[{array.size}] EDGE_WEIGHTS __attribute__((aligned(4)))"
         parts.append(f"{head} = {{\n{_rows(array)}\n}};\n")

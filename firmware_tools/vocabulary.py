@@ -107,7 +107,8 @@ def lower(vocabulary: Vocabulary) -> str:
     }
     return "\n".join(
         [
-            "/* The model's tokenizer: tables as runtime/tokenizer.h explains them, all text as numbers. Generated. */",
+            "/* The model's tokenizer: tables as runtime/tokenizer.h explains them, all text as numbers. Generated. "
+            "SPDX-License-Identifier: Apache-2.0 OR MIT-0 */",
             '#include "section.h"',
             '#include "tokenizer.h"',
             "",

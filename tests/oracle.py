@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def divergence(truth: Array, logits: Array) -> float:
     return float((np.exp(p) * (p - q)).sum(axis=-1).mean())
 
 
-def sample(checkpoint: Checkpoint, count: int, seed: int, start: int = 1) -> tuple[Sequence[int], Array]:
+def sample(checkpoint: Checkpoint, count: int, seed: int, start: int = 1) -> tuple[list[int], Array]:
     """count tokens sampled from the float model after start, and its logits [count, vocab_size] for each."""
     decoder, random = Decoder(checkpoint), np.random.default_rng(seed)
     tokens, rows = [start], []

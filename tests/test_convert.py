@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shipped
+import texts
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lite import RESOLVERS, Model
-from oracle import Array, divergence, sample
+from oracle import divergence, sample
 
-from edge import zoo
-from edge.make import checkpoints
 from edge.make.checkpoints import Checkpoint
 from edge.make.convert import convert, save
 from edge.make.quantize import quantize
@@ -39,24 +37,17 @@ SHAPES = {
 
 
 @cache
-def stories(folder: Path) -> tuple[Checkpoint, list[tuple[list[int], Array]]]:
-    """The checkpoint, and 2,048 tokens of text it sampled, with its logits."""
-    checkpoint = checkpoints.load(folder / "stories260K" / "stories260K.bin")
-    return checkpoint, [sample(checkpoint, 256, seed) for seed in range(8)]
-
-
-@cache
 def tiny_file(scheme: str) -> bytes:
     return convert(tiny.checkpoint(), scheme, prefill=5)
 
 
-def kl_of(data: bytes, kernels: str, texts: list[tuple[list[int], Array]]) -> float:
+def kl_of(data: bytes, kernels: str, spoken: texts.Texts) -> float:
     """Mean KL divergence of a file's decode steps from known logits, nats per token."""
     rows = []
-    for tokens, _ in texts:
+    for tokens, _ in spoken:
         model = Model(data, kernels)
         rows.append([model.decode(token, position) for position, token in enumerate(tokens)])
-    return divergence(np.concatenate([truth for _, truth in texts]), np.concatenate(rows))
+    return divergence(np.concatenate([truth for _, truth in spoken]), np.concatenate(rows))
 
 
 def dequantized(checkpoint: Checkpoint) -> Checkpoint:
@@ -74,36 +65,17 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("int8", 0.002)])
 def test_stories_differ_little_from_float(shared_data: Path, scheme: str, limit: float, kernels: str) -> None:
-    checkpoint, texts = stories(shared_data)
-    assert sum(len(tokens) for tokens, _ in texts) >= 2000
-    assert kl_of(convert(checkpoint, scheme, context=256), kernels, texts) <= limit
+    checkpoint, spoken = texts.stories(shared_data)
+    assert sum(len(tokens) for tokens, _ in spoken) >= texts.LEAST
+    assert kl_of(convert(checkpoint, scheme, context=256), kernels, spoken) <= limit
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-def test_the_shipped_model_differs_little_from_float(kernels: str) -> None:
-    """In LiteRT against the oracle with the weights of the file, and the same model converted to float32."""
-    if not zoo.entries():
-        pytest.skip("the zoo is empty")
-    data = zoo.entries()[0].model.read_bytes()
-    checkpoint = shipped.checkpoint(graph.read(data))
-    length = checkpoint.architecture.context
-    start = checkpoint.card["bos_id"] or 0
-    texts = [sample(checkpoint, length, seed, start) for seed in range(-(-2000 // length))]
-    assert kl_of(data, kernels, texts) <= 0.002
-    assert kl_of(convert(checkpoint, "float32"), kernels, texts) <= 1e-6
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("scheme", ["float32", "int8"])
-def test_a_file_read_back_is_the_checkpoint(scheme: str, tied: bool) -> None:
-    """Guards the reader that the test of the shipped model relies on."""
-    checkpoint = tiny.checkpoint(tied=tied)
-    back = shipped.checkpoint(graph.read(convert(checkpoint, scheme)))
-    expected = checkpoint if scheme == "float32" else dequantized(checkpoint)
-    assert back.architecture == checkpoint.architecture
-    assert set(back.weights) == set(expected.weights)
-    for name, weight in expected.weights.items():
-        np.testing.assert_array_equal(back.weights[name], weight)
+@pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("int8", 0.002)])
+def test_the_shipped_model_differs_little_from_float(scheme: str, limit: float, kernels: str) -> None:
+    checkpoint, spoken = texts.shipped()
+    assert sum(len(tokens) for tokens, _ in spoken) >= texts.LEAST
+    assert kl_of(convert(checkpoint, scheme), kernels, spoken) <= limit
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -123,8 +95,8 @@ def test_float32_equals_the_oracle(name: str, tied: bool, kernels: str) -> None:
 def test_int8_weights_are_those_of_quantize(name: str, tied: bool, kernels: str) -> None:
     """Against the oracle with the very int8 weights only the rounding of activations is left."""
     checkpoint = tiny.checkpoint(tied=tied, **SHAPES[name])
-    texts = [sample(dequantized(checkpoint), checkpoint.architecture.context, seed) for seed in range(4)]
-    assert kl_of(convert(checkpoint, "int8"), kernels, texts) < 0.01
+    spoken = [sample(dequantized(checkpoint), checkpoint.architecture.context, seed) for seed in range(4)]
+    assert kl_of(convert(checkpoint, "int8"), kernels, spoken) < 0.01
 
 
 def test_a_row_of_zeros_and_a_tiny_row_survive_int8() -> None:
@@ -132,9 +104,9 @@ def test_a_row_of_zeros_and_a_tiny_row_survive_int8() -> None:
     gate = checkpoint.weights["0.gate"].copy()
     gate[3], gate[4] = 0, 1e-39
     checkpoint = replace(checkpoint, weights={**checkpoint.weights, "0.gate": gate})
-    texts = [sample(checkpoint, 20, seed=1)]
+    spoken = [sample(checkpoint, 20, seed=1)]
     for kernels in KERNELS:
-        assert kl_of(convert(checkpoint), kernels, texts) < 0.05
+        assert kl_of(convert(checkpoint), kernels, spoken) < 0.05
 
 
 # ---------------------------------------------------------------------------------------- prefill against decode
@@ -166,10 +138,10 @@ def test_any_split_of_a_text_gives_the_same(scheme: str, kernels: str, data: st.
 
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_stories_prefill_agrees_with_decode(shared_data: Path, kernels: str) -> None:
-    checkpoint, texts = stories(shared_data)
+    checkpoint, spoken = texts.stories(shared_data)
     data = convert(checkpoint, context=256, prefill=32)
     by_decode, by_prefill = [], []
-    for (tokens, _), length in zip(texts, (1, 2, 3, 7, 16, 31, 32, 5), strict=True):
+    for (tokens, _), length in zip(spoken, (1, 2, 3, 7, 16, 31, 32, 5), strict=True):
         one, many = Model(data, kernels), Model(data, kernels)
         decoded = [one.decode(token, position) for position, token in enumerate(tokens)]
         for start in range(0, 256 - length, length):

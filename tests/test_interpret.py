@@ -7,24 +7,18 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+import texts
 import tiny
 from cortex import M4
 from kernels import CortexRunner, HostRunner, Runner
 
-from edge.make import checkpoints
 from edge.make.checkpoints import Checkpoint
 from edge.make.convert import convert
 from firmware_tools import fuse, graph, interpret
 from firmware_tools.fuse import Program
 from firmware_tools.ops import Array
 
-TOKENS, SEQUENCES = 256, 8  # of stories260K
-
-
-@pytest.fixture(scope="module")
-def stories(shared_data: Path) -> Checkpoint:
-    folder = shared_data / "stories260K"
-    return checkpoints.load(folder / "stories260K.bin", folder / "tok512.bin")
+TOKENS = 256  # of stories260K
 
 
 def program(checkpoint: Checkpoint, scheme: str, context: int | None = None) -> Program:
@@ -63,32 +57,32 @@ def test_program_equals_its_kernels(scheme: str, where: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("where", ["host", "m4"])
-def test_stories_equal_their_kernels(stories: Checkpoint, where: str, tmp_path: Path) -> None:
+def test_stories_equal_their_kernels(shared_data: Path, where: str, tmp_path: Path) -> None:
+    stories, spoken = texts.stories(shared_data)
     decoder = program(stories, "int8", TOKENS)
-    tokens, _ = oracle.sample(stories, TOKENS, seed=0)
-    assert_equal_in_c(decoder, runner_on(where, decoder, tmp_path), list(tokens))
+    assert_equal_in_c(decoder, runner_on(where, decoder, tmp_path), spoken[0][0])
 
 
-def against_float(checkpoint: Checkpoint, decoder: Program, count: int, sequences: int) -> tuple[float, float]:
+def against_float(decoder: Program, spoken: texts.Texts) -> tuple[float, float]:
     """Mean KL divergence from the float model, nats a token, and how often both find the same token likeliest."""
-    truths, logits = [], []
-    for seed in range(sequences):
-        tokens, truth = oracle.sample(checkpoint, count, seed)
+    logits = []
+    for tokens, _ in spoken:
         run = interpret.start(decoder)
-        truths.append(truth)
         logits.append([interpret.step(decoder, run, token, i) for i, token in enumerate(tokens)])
-    expected, found = np.concatenate(truths), np.concatenate(logits)
+    expected, found = np.concatenate([truth for _, truth in spoken]), np.concatenate(logits)
     return oracle.divergence(expected, found), float(np.mean(expected.argmax(1) == found.argmax(1)))
 
 
-def test_stories_in_int8_are_close_to_float(stories: Checkpoint) -> None:
-    divergence, same = against_float(stories, program(stories, "int8", TOKENS), TOKENS, SEQUENCES)
+def test_stories_in_int8_are_close_to_float(shared_data: Path) -> None:
+    stories, spoken = texts.stories(shared_data)
+    divergence, same = against_float(program(stories, "int8", TOKENS), spoken)
     assert divergence < 0.005
     assert same > 0.96
 
 
-def test_stories_in_float32_are_the_float_model(stories: Checkpoint) -> None:
-    divergence, same = against_float(stories, program(stories, "float32", TOKENS), TOKENS, 1)
+def test_stories_in_float32_are_the_float_model(shared_data: Path) -> None:
+    stories, spoken = texts.stories(shared_data)
+    divergence, same = against_float(program(stories, "float32", TOKENS), spoken[:1])
     assert divergence < 1e-9
     assert same == 1
 
@@ -96,7 +90,8 @@ def test_stories_in_float32_are_the_float_model(stories: Checkpoint) -> None:
 @pytest.mark.parametrize(("scheme", "limit"), [("int8", 0.002), ("float32", 1e-9)])
 def test_random_model_is_close_to_float(scheme: str, limit: float) -> None:
     checkpoint = tiny.checkpoint()
-    divergence, _ = against_float(checkpoint, program(checkpoint, scheme), checkpoint.architecture.context, 4)
+    spoken = [oracle.sample(checkpoint, checkpoint.architecture.context, seed) for seed in range(4)]
+    divergence, _ = against_float(program(checkpoint, scheme), spoken)
     assert divergence < limit
 
 

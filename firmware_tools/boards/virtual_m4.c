@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* virtual-m4: the registers of Arm's MPS2 board with image AN386, as QEMU's mps2-an386 has them (Arm DAI 0386). */
 #include "port.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "attention_s8.h"
 #include "packed_dsp.h"
 

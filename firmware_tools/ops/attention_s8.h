@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Attention with an int8 cache, but for the three functions in which cores differ: attention.c and attention_dsp.c
  * each give theirs, and the compiler inlines them. firmware_tools/ops/attention.py gives the arithmetic. */
 #ifndef EDGE_ATTENTION_S8_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #ifndef EDGE_EMBEDDING_H
 #define EDGE_EMBEDDING_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "rms_norm.h"
 
 void edge_rms_norm_f32(const float *x, float *y, const float *gain, float epsilon, size_t count) {

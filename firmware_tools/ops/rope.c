@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "rope.h"
 
 void edge_rope_f32(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Chat: lines of text from a terminal, answered by the model; for people. */
 #ifndef EDGE_CHAT_H
 #define EDGE_CHAT_H

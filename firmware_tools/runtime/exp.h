@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* exp() in single IEEE operations: equal bit for bit to firmware_tools/exp.py, whose text explains it. */
 #ifndef EDGE_EXP_H
 #define EDGE_EXP_H

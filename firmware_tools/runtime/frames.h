@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Frames: packets with a sequence number and a CRC, for programs; firmware_tools/frames.py describes them. */
 #ifndef EDGE_FRAMES_H
 #define EDGE_FRAMES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Lines: commands that end with %, answered as MLPerf Tiny's and EEMBC's hosts expect; docs/link.md has the list. */
 #ifndef EDGE_LINES_H
 #define EDGE_LINES_H

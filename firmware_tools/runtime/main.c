@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* The firmware: every received byte goes to the mode it is in, which names the next one. */
 #include "chat.h"
 #include "frames.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* What the generated model.c gives the runtime. */
 #ifndef EDGE_MODEL_H
 #define EDGE_MODEL_H

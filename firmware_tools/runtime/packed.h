@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Int8 rows and packed matrices in portable C; firmware_tools/packed.py explains them. packed_dsp.h has the faster way. */
 #ifndef EDGE_PACKED_H
 #define EDGE_PACKED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* The functions of packed.h for cores with SMLAD (Cortex-M4, M7, M33); firmware_tools/packed.py explains the arithmetic.
  *
  * A quantized row is 2 words for 4 columns here: (x1, x3) and (256 x0 - x1, 256 x2 - x3), low half first. */

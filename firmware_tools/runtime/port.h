@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* What a board gives the runtime: boards/X.c implements these functions, and nothing else is board-specific. */
 #ifndef EDGE_PORT_H
 #define EDGE_PORT_H

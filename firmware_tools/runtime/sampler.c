@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Temperature and nucleus sampling without memory; firmware_tools/sampler.py explains it and computes the same bits. */
 #include "sampler.h"
 

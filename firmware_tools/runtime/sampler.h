@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Chooses the next token from logits; equal to firmware_tools/sampler.py. */
 #ifndef EDGE_SAMPLER_H
 #define EDGE_SAMPLER_H

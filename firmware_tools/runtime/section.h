@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Where constants and buffers lie in an image, so that the build can count them apart. Hosts keep their own sections. */
 #ifndef EDGE_SECTION_H
 #define EDGE_SECTION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* What the three modes share: the model's state between requests, the prompt, the clock, and text in and out. */
 #ifndef EDGE_SESSION_H
 #define EDGE_SESSION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* What a Cortex-M does before main: vector table, FPU, memory. The generated linker script defines the edge_ symbols.
  *
  * Interrupts stay masked for ever: a pending one only ends a WFI (boards/X.c). The stack lies at the bottom of RAM, so

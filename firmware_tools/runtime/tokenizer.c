@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* Byte-pair encoding in the caller's array, and pieces. */
 #include "tokenizer.h"
 

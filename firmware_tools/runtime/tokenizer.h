@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* The model's tokenizer on the device; the tables come from vocabulary.py by way of the generated vocabulary.c. */
 #ifndef EDGE_TOKENIZER_H
 #define EDGE_TOKENIZER_H

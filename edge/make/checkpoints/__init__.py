@@ -69,7 +69,7 @@ def names() -> tuple[str, ...]:
 def load(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     """Reads a checkpoint of any known format; tokenizer is for formats that keep it in a second file."""
     if not path.exists():
-        raise BadFile(f"{path} does not exist", "give the path of a checkpoint, or a zoo name (`edge models`)")
+        raise BadFile(f"{path} does not exist", "give the path of a checkpoint")
     for name in names():
         module = importlib.import_module(f"{__name__}.{name}")
         if module.recognises(path):
