@@ -10,22 +10,17 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import lite
 import numpy as np
-import oracle
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native import HOST, Native, same_bits
 
-from edge import zoo
-from edge.make import checkpoints
 from edge.make.convert import convert
-from edge.tokenizer import from_card
 from firmware_tools import boards, build, fuse, graph, interpret
 from firmware_tools.compile import Constants, _weights_c, c_string, compile_model, needs
-from firmware_tools.emulators import qemu, unicorn
+from firmware_tools.emulators import unicorn
 from firmware_tools.errors import DoesNotFit, UserError
 
 M4 = boards.load("virtual-m4")
@@ -34,11 +29,6 @@ SCHEMES = ("int8", "float32")
 
 def model(scheme: str = "int8", context: int = 24) -> graph.Graph:
     return graph.read(convert(tiny.checkpoint(context=context), scheme))
-
-
-def stories(shared_data: Path) -> checkpoints.Checkpoint:
-    folder = shared_data / "stories260K"
-    return checkpoints.load(folder / "stories260K.bin", folder / "tok512.bin")
 
 
 def tokens(read: graph.Graph, count: int) -> list[int]:
@@ -190,91 +180,10 @@ def test_steps_without_logits_fill_the_cache_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_stories_native(shared_data: Path, scheme: str, tmp_path: Path) -> None:
-    read = graph.read(convert(stories(shared_data), scheme))
-    assert_equal_to_numpy(read, 256, Native(compile_model(read, HOST, 256), tmp_path).step)
-
-
-TEXT_TOKENS = 200
-
-
-def greedy(step: Callable[[int, int], np.ndarray]) -> list[int]:
-    ids = [1]
-    for position in range(TEXT_TOKENS):
-        ids.append(int(np.argmax(step(ids[-1], position))))
-    return ids
-
-
-@pytest.fixture(scope="module")
-def float_stories(shared_data: Path) -> graph.Graph:
-    return graph.read(convert(stories(shared_data), "float32"))
-
-
-@pytest.fixture(scope="module")
-def known_text(shared_data: Path, float_stories: graph.Graph) -> list[int]:
-    """What the float64 oracle writes."""
-    ids = greedy(oracle.Decoder(stories(shared_data)).step)
-    assert "Once upon a time" in from_card(float_stories.tokenizer, float_stories.card).decode(ids)
-    return ids
-
-
-def test_float_stories_natively(float_stories: graph.Graph, known_text: list[int], tmp_path: Path) -> None:
-    assert greedy(Native(compile_model(float_stories, HOST, 256), tmp_path).step) == known_text
-
-
-def test_float_stories_in_numpy(float_stories: graph.Graph, known_text: list[int]) -> None:
-    program = fuse.program(float_stories, 256)
-    run = interpret.start(program)
-    assert greedy(lambda token, position: interpret.step(program, run, token, position)) == known_text
-
-
-def test_float_stories_in_litert(shared_data: Path, known_text: list[int]) -> None:
-    assert greedy(lite.Model(convert(stories(shared_data), "float32"), "xnnpack").decode) == known_text
-
-
-def test_float_stories_in_unicorn(float_stories: graph.Graph, known_text: list[int]) -> None:
-    with unicorn.open(build.build(compile_model(float_stories, M4, 256), M4)) as link:
-        assert greedy(lambda token, position: forward(link, token, position)) == known_text
-
-
-@pytest.mark.system
-def test_float_stories_in_qemu(float_stories: graph.Graph, known_text: list[int], tool: Callable[[str], str]) -> None:
-    tool("qemu-system-arm")
-    with qemu.open(build.build(compile_model(float_stories, M4, 256), M4)) as link:
-        assert greedy(lambda token, position: forward(link, token, position)) == known_text
-
-
-@pytest.mark.system
-def test_stories_in_qemu(shared_data: Path, tool: Callable[[str], str]) -> None:
-    tool("qemu-system-arm")
-    read = graph.read(convert(stories(shared_data)))
-    with qemu.open(build.build(compile_model(read, M4, 256), M4)) as link:
-        assert_equal_to_numpy(read, 256, lambda token, position: forward(link, token, position))
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
 def test_emulated_cortex_equals_numpy(scheme: str) -> None:
     read = model(scheme)
     with unicorn.open(build.build(compile_model(read, M4), M4)) as link:
         assert_equal_to_numpy(read, 24, lambda token, position: forward(link, token, position))
-
-
-def test_stories_on_an_emulated_cortex(shared_data: Path) -> None:
-    read = graph.read(convert(stories(shared_data)))
-    with unicorn.open(build.build(compile_model(read, M4, 256), M4)) as link:
-        assert_equal_to_numpy(read, 256, lambda token, position: forward(link, token, position))
-
-
-def test_the_zoo_on_an_emulated_cortex() -> None:
-    """Every model that comes along, at its own context."""
-    assert zoo.entries()
-    for entry in zoo.entries():
-        read = graph.read(entry.model)
-        context = read.card["architecture"]["context"]
-        with unicorn.open(build.build(compile_model(read, M4), M4)) as link:
-            assert_equal_to_numpy(
-                read, context, lambda token, position, link=link: forward(link, token, position), min(context, 256)
-            )
 
 
 def forward(link: object, token: int, position: int) -> np.ndarray:
