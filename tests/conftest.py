@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ DATA = ROOT.parent / "shared" / "data"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--board", help="run the board tier on this board")
     parser.addoption("--port", help="the serial port of --board")
+
+
+def pytest_configure() -> None:
+    """A run that was started in the background ignores Ctrl-C, and so would all that it starts; tests want it heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
