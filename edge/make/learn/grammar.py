@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.make.learn.slots import Slot, Value, slot
+from edge.make.learn.slots import Slot, Value, invented, slot
 from firmware_tools.errors import BadFile
 
 if sys.version_info >= (3, 11):
@@ -78,8 +78,11 @@ class Grammar:
     courtesy: Mapping[str, tuple[str, ...]]
     noise: Mapping[str, tuple[str, ...]]
 
-    def fill(self, intent: str, text: str, rng: random.Random) -> Sentence:
-        """The sentence of a text whose slots are named: values drawn, answer made."""
+    def fill(self, intent: str, text: str, rng: random.Random, invent: float = 0.0) -> Sentence:
+        """The sentence of a text whose slots are named: values drawn, answer made.
+
+        invent: share of the longer words of open slots that an invented word replaces.
+        """
         words: list[Word] = []
         values: dict[str, str] = {}
         for token in text.split():
@@ -88,10 +91,18 @@ class Grammar:
                 words.append(Word(token))
                 continue
             value = self.slots[match[1]].sample(rng)
+            if invent and self.slots[match[1]].kind == "open":
+                value = _estranged(value, invent, rng)
             values[self.slots[match[1]].key] = value.answer
             words += _said(token, match, value)
         slots = [f"{key}={values[key]}" for key in self.intents[intent] if key in values]
         return Sentence(tuple(words), " ".join([intent, *slots]), intent, skeleton(text))
+
+
+def _estranged(value: Value, share: float, rng: random.Random) -> Value:
+    words = (invented(rng) if len(word) > 3 and rng.random() < share else word for word in value.said.split())
+    said = " ".join(words)
+    return Value(said, said.replace(" ", "_"), value.literal)
 
 
 def _said(token: str, match: re.Match[str], value: Value) -> list[Word]:

@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge.make.checkpoints import Architecture
+from edge.make.checkpoints import Architecture, Checkpoint
 
 MASKED = -1e9
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class RMSNorm(keras.layers.Layer):  # type: ignore[misc]
@@ -114,7 +115,21 @@ def weights(network: Network) -> dict[str, NDArray[np.float32]]:
         named[f"{index}.attention_norm"], named[f"{index}.ffn_norm"] = block.attention_norm.gain, block.ffn_norm.gain
     result = {name: np.asarray(value, np.float32) for name, value in named.items()}
     for index, block in enumerate(network.blocks):
-        for name in ("q", "k", "v", "o", "gate", "up", "down"):
+        for name in MATRICES:
             kernel = np.asarray(getattr(block, name).kernel, np.float32)
             result[f"{index}.{name}"] = np.ascontiguousarray(kernel.T)
     return result
+
+
+def restore(checkpoint: Checkpoint) -> Network:
+    """The network of a checkpoint whose head is tied to its embedding."""
+    network = Network(checkpoint.architecture)
+    network((tf.ones([1, 1], tf.int32), tf.zeros([1], tf.int32), tf.ones([1, 1], tf.int32)))
+    network.embedding.embeddings.assign(checkpoint.weights["embedding"])
+    network.final_norm.gain.assign(checkpoint.weights["final_norm"])
+    for index, block in enumerate(network.blocks):
+        block.attention_norm.gain.assign(checkpoint.weights[f"{index}.attention_norm"])
+        block.ffn_norm.gain.assign(checkpoint.weights[f"{index}.ffn_norm"])
+        for name in MATRICES:
+            getattr(block, name).kernel.assign(checkpoint.weights[f"{index}.{name}"].T)
+    return network

@@ -55,17 +55,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with a linear warm-up and a cosine decay; the weights kept are a moving average (ema)."""
+    """Muon with a linear warm-up and a cosine decay, adam_ratio of its rate for AdamW, a moving average (ema)."""
 
-    steps: int = 2000
+    steps: int = 3000
     batch: int = 128
-    rate: float = 3e-3
-    warmup: int = 100
+    rate: float = 0.01
+    adam_ratio: float = 0.4
+    warmup: int = 50
     weight_decay: float = 0.02
-    dropout: float = 0.05
-    smoothing: float = 0.0
-    ema: float = 0.995
-    clip: float = 1.0
+    dropout: float = 0.0
+    ema: float = 0.99
     threads: int = 2
 
 

@@ -28,8 +28,17 @@ Example = tuple[str, str]  # prompt, answer
 
 @dataclass(frozen=True)
 class Noise:
-    """How often a training sentence is changed, and how: shares of sentences, and for drop and fill, of words too."""
+    """How often a training sentence is changed, and how: shares of sentences, for drop_word of words.
 
+    All shares grow from 0 over the first `ramp` sentences: a model learns to copy sooner from clean ones. Intents with
+    an open slot are drawn `copying` times as often as others, and `invent` is the share of the words there that an
+    invented word replaces: both for learning to copy, not to remember.
+    """
+
+    copying: int = 2
+    invent: float = 0.2
+
+    ramp: int = 60000
     courtesy: float = 0.3
     remark: float = 0.08
     move: float = 0.1
@@ -49,15 +58,23 @@ class Phrasing:
         self.courtesy = courtesy
         self._fence = Fence(heldout_skeletons(grammar))
 
+    def allows(self, text: str) -> bool:
+        """Whether a text whose slots are named is far enough from all held-out phrasing."""
+        return self._fence.allows(skeleton(text))
+
     def draw(
-        self, intent: str, rng: random.Random, change: Callable[[str, random.Random], str] = lambda text, _: text
+        self,
+        intent: str,
+        rng: random.Random,
+        change: Callable[[str, random.Random], str] = lambda text, _: text,
+        invent: float = 0.0,
     ) -> Sentence:
-        """A sentence of an intent; change edits the text while its slots are still named."""
+        """A sentence of an intent; change edits the text while its slots are still named. invent: see Noise."""
         while True:
             template = rng.choice(self.grammar.templates[intent])
             text = change(self._polite(template.draw(rng), rng), rng)
-            if self._fence.allows(skeleton(text)):
-                return self.grammar.fill(intent, text, rng)
+            if self.allows(text):
+                return self.grammar.fill(intent, text, rng, invent)
 
     def _polite(self, text: str, rng: random.Random) -> str:
         forms = self.grammar.courtesy
@@ -78,28 +95,39 @@ class Stream:
         self._phrasing = Phrasing(grammar, noise.courtesy)
         self._rng = random.Random(f"train {seed}")
         self._without = frozenset(without)
-        self._intents = sorted(grammar.intents)
+        self._intents = [name for name in sorted(grammar.intents) for _ in range(self._times(name))]
+        self._drawn = 0
         self._vocabulary = _vocabulary(grammar)
+
+    def _times(self, intent: str) -> int:
+        keys = {slot.key for slot in self._grammar.slots.values() if slot.kind == "open"}
+        return self._noise.copying if keys & set(self._grammar.intents[intent]) else 1
 
     def __iter__(self) -> Iterator[Sentence]:
         while True:
-            sentence = self._typed(self._phrasing.draw(self._rng.choice(self._intents), self._rng, self._changed))
+            self._drawn += 1
+            intent = self._rng.choice(self._intents)
+            sentence = self._typed(self._phrasing.draw(intent, self._rng, self._changed, self._noise.invent))
             if sentence.prompt not in self._without:
                 yield sentence
+
+    def _some(self, share: float) -> bool:
+        """True for a share of the calls; less often at the beginning."""
+        return self._rng.random() < share * min(1.0, self._drawn / max(1, self._noise.ramp))
 
     def _changed(self, text: str, rng: random.Random) -> str:
         """Word order, remarks, missing and idle words: changes of the skeleton, which the fence sees."""
         noise, words = self._noise, text.split()
-        if rng.random() < noise.move:
+        if self._some(noise.move):
             words = _moved(words, rng)
-        if rng.random() < noise.drop:
+        if self._some(noise.drop):
             droppable = self._grammar.noise["droppable"]
             kept = [word for word in words if word not in droppable or rng.random() >= noise.drop_word]
             words = kept or words
-        if rng.random() < noise.fill:
+        if self._some(noise.fill):
             for _ in range(rng.choice((1, 1, 2))):
                 words.insert(rng.randint(0, len(words)), self._idle(rng))
-        if rng.random() < noise.remark:
+        if self._some(noise.remark):
             remark = rng.choice(self._grammar.courtesy["remark"]) + rng.choice((",", ",", " so", " and", ""))
             words = [*remark.split(), *words] if rng.random() < 0.7 else [*words, ",", *remark.strip(",").split()]
         if rng.random() < 0.5:
@@ -115,11 +143,11 @@ class Stream:
     def _typed(self, sentence: Sentence) -> Sentence:
         """Typing mistakes, end punctuation, apostrophes left out: changes of letters."""
         noise, rng, words = self._noise, self._rng, sentence.words
-        if rng.random() < noise.typo:
+        if self._some(noise.typo):
             words = add_typos(words, rng.randint(1, noise.most_typos), rng, shortest=3)
-        if rng.random() < noise.punctuation:
+        if self._some(noise.punctuation):
             words = (*words[:-1], Word(words[-1].text + rng.choice(".?!."), words[-1].literal))
-        if rng.random() < noise.punctuation:
+        if self._some(noise.punctuation):
             words = tuple(word if word.literal else Word(word.text.replace("'", "")) for word in words)
         return dataclasses.replace(sentence, words=words)
 

@@ -2,11 +2,14 @@
 
 A folder has `train`, `dev` and `test`, each with `seq.in`, `seq.out` (BIO tags) and `label`. The answer is the intent,
 then each slot in the order of the sentence: `PlayMusic artist=westbam service=google_music`.
+`python -m edge.make.learn.snips RECIPE FOLDER OUTPUT.npz` trains by a recipe, and prints the score.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,3 +58,22 @@ def stream(folder: Path, noise: Noise, seed: int) -> Iterator[Example]:
 def test_set(folder: Path) -> tuple[Example, ...]:
     """The 700 test sentences."""
     return tuple((" ".join(word.text for word in words), wanted) for words, wanted in read(folder / "test"))
+
+
+def main(recipe_path: str, folder: str, output: str, steps: str = "") -> None:
+    """Trains by the recipe, but on SNIPS, keeps the weights, and prints the exact match on its test sentences."""
+    from edge.make.learn import exact, recipe, train
+
+    plan = recipe.load(Path(recipe_path))
+    plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, snips=str(Path(folder).resolve())))
+    if steps:
+        plan = dataclasses.replace(plan, schedule=dataclasses.replace(plan.schedule, steps=int(steps)))
+    checkpoint = train.follow(
+        plan, Path(output), lambda step, of, loss: print(f"{step}/{of} loss {loss:.4f}", file=sys.stderr)
+    )
+    whole, intent = exact.exact_match(checkpoint, test_set(Path(folder)))
+    print(f"SNIPS, 700 test sentences: exact match {whole:.3f}, intent {intent:.3f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])  # RECIPE FOLDER OUTPUT.npz [STEPS]

@@ -1,24 +1,25 @@
 """Trains a command model by its recipe: grammar → tokenizer → Keras → Checkpoint.
 
-Needs the extra `train` (Keras on TensorFlow); with it, on the same machine and versions, a run repeats itself bit for
-bit. The loss is the cross-entropy of the answers' tokens alone.
+Needs the extra `train` (Keras on TensorFlow). The loss is the cross-entropy of the answers' tokens alone. The seed
+fixes every sentence, every batch and the first weights. With `threads = 1` a run then repeats itself bit for bit on the
+same machine and versions; with more, TensorFlow may round sums otherwise from run to run, and the weights drift apart.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.make.checkpoints import Architecture, Checkpoint
-from edge.make.learn import grammar, pieces, sets, snips
+from edge.make.learn import grammar, sets, snips
 from edge.make.learn.batches import batches
 from edge.make.learn.recipe import Recipe, Schedule, load
 from edge.make.learn.sets import Example
 from edge.tokenizer import Tokenizer, from_card
+from edge.tokenizer import train as tokenizer_train
 from firmware_tools.errors import BadFile, MissingTool
 
 if TYPE_CHECKING:
@@ -34,12 +35,17 @@ def train(recipe_path: Path, output: Path | None = None, progress: Progress | No
 
     Raises BadFile for a wrong recipe or grammar, MissingTool without the extra `train`.
     """
-    recipe = load(recipe_path)
+    return follow(load(recipe_path), output, progress)
+
+
+def follow(recipe: Recipe, output: Path | None = None, progress: Progress | None = None) -> Checkpoint:
+    """As train, for a recipe that is already read."""
     _configure(recipe)
     source = examples(recipe)
     card = _card(recipe)
     head = list(itertools.islice(source, recipe.data.pieces_from))
-    document = pieces.train((text for example in head for text in example), recipe.data.vocab_size)
+    texts = (text for example in head for text in example)
+    document = tokenizer_train(texts, recipe.data.vocab_size, word_mark=False)
     tokenizer = from_card(document, card)
     shape = _architecture(recipe, tokenizer)
     network = fit(recipe, shape, tokenizer, itertools.chain(head, source), progress)
@@ -89,39 +95,55 @@ def fit(
 
 
 def _update(network: Any, plan: Schedule) -> Callable[..., Any]:
-    """One step of AdamW as a compiled function of a batch's arrays; returns the loss."""
+    """One step of Muon as a compiled function of a batch's arrays; returns the loss.
+
+    A batch is computed in shards that depend on each other only in the sum of their gradients, one a thread.
+    """
     import keras
     import tensorflow as tf
+
+    optimizer = _optimizer(plan)
+    network.optimizer = optimizer
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+
+    def shard(total: Any, prompt: Any, begins: Any, answer: Any, weight: Any) -> tuple[Any, list[Any]]:
+        with tf.GradientTape() as tape:
+            logits = network((prompt, begins, answer), training=True)
+            loss = tf.reduce_sum(loss_of(answer, logits) * weight) / total
+        return loss, tape.gradient(loss, network.trainable_variables)
+
+    def update(*arrays: Any) -> Any:
+        total, last = tf.reduce_sum(arrays[-1]), plan.threads - 1
+        cuts = [tf.shape(arrays[0])[0] * index // plan.threads for index in range(plan.threads + 1)]
+        parts = [shard(total, *(array[cuts[i] : cuts[i + 1]] for array in arrays)) for i in range(last + 1)]
+        gradients = [tf.add_n(list(of_one)) for of_one in zip(*(found for _, found in parts), strict=True)]
+        optimizer.apply(gradients, network.trainable_variables)
+        return tf.add_n([loss for loss, _ in parts])
+
+    network((tf.ones([1, 8], tf.int32), tf.zeros([1], tf.int32), tf.ones([1, 8], tf.int32)))
+    optimizer.build(network.trainable_variables)
+    ids, numbers = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.float32)
+    compiled: Callable[..., Any] = tf.function(
+        update, input_signature=[ids, tf.TensorSpec([None], tf.int32), ids, numbers]
+    )
+    return compiled
+
+
+def _optimizer(plan: Schedule) -> Any:
+    """Muon (Jordan 2024) for the matrices, AdamW for embedding and gains; the weights kept are a moving average."""
+    import keras
 
     rate = keras.optimizers.schedules.CosineDecay(
         1e-5, plan.steps - plan.warmup, alpha=0.01, warmup_target=plan.rate, warmup_steps=plan.warmup
     )
-    optimizer = keras.optimizers.AdamW(
+    return keras.optimizers.Muon(
         rate,
+        adam_lr_ratio=plan.adam_ratio,
         weight_decay=plan.weight_decay,
-        beta_2=0.98,
-        global_clipnorm=plan.clip,
+        adam_weight_decay=0.0,
         use_ema=True,
         ema_momentum=plan.ema,
     )
-    network.optimizer = optimizer
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=plan.smoothing, reduction="none")
-    ids = tf.TensorSpec([None, None], tf.int32)
-
-    def update(prompt: Any, begins: Any, answer: Any, weight: Any) -> Any:
-        with tf.GradientTape() as tape:
-            logits = network((prompt, begins, answer), training=True)
-            losses = loss_of(tf.one_hot(answer, network.shape.vocab_size), logits)
-            loss = tf.reduce_sum(losses * weight) / tf.reduce_sum(weight)
-        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
-        return loss
-
-    example = (tf.ones([1, 8], tf.int32), tf.zeros([1], tf.int32), tf.ones([1, 8], tf.int32))
-    network(example)
-    optimizer.build(network.trainable_variables)
-    signature = [ids, tf.TensorSpec([None], tf.int32), ids, tf.TensorSpec([None, None], tf.float32)]
-    compiled: Callable[..., Any] = tf.function(update, input_signature=signature)
-    return compiled
 
 
 def _configure(recipe: Recipe) -> None:
@@ -131,11 +153,12 @@ def _configure(recipe: Recipe) -> None:
         import tensorflow as tf
     except ImportError as error:
         raise MissingTool("training needs Keras on TensorFlow", "pip install 'edge-tinyml[train]'") from error
+    keras.utils.clear_session()  # names of layers begin anew: they decide the order of sums in the compiled graph
     keras.utils.set_random_seed(recipe.seed)
     tf.config.experimental.enable_op_determinism()
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(recipe.schedule.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(recipe.schedule.threads)
     except RuntimeError:
         pass  # a second run in one process keeps the threads of the first
 
@@ -163,15 +186,3 @@ def _card(recipe: Recipe) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise BadFile(f"{path} is not a card", CARD_HINT)
     return card
-
-
-def parameters(checkpoint: Checkpoint) -> int:
-    """How many numbers the model has."""
-    return sum(weight.size for weight in checkpoint.weights.values())
-
-
-def timed(recipe_path: Path, output: Path, progress: Progress | None = None) -> tuple[Checkpoint, float]:
-    """As train, with the seconds it took."""
-    start = time.perf_counter()
-    checkpoint = train(recipe_path, output, progress)
-    return checkpoint, time.perf_counter() - start
