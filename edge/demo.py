@@ -30,7 +30,7 @@ MODEL, BOARD, EMULATOR = "intent", "virtual-m4", "unicorn"
 PROMPTS = (
     "turn the kitchen lamp down to 20 percent",
     "wake me up at half past six on monday",
-    "add two bottles of milk to the shopping list",
+    "it is too cold in the office",
 )
 TASKS = ("seen", "held-out", "typo")
 SAMPLE = 30  # examples of each task
