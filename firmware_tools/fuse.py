@@ -159,7 +159,8 @@ def _check_in_place(steps: list[Step]) -> None:
 
 
 def _call(step: Step, number: Mapping[int, int], cache_bits: int) -> Call:
-    attributes = dict(step.attributes) | ({"cache_bits": cache_bits} if step.op == "attention" else {})
+    bits = {"attention": {"cache_bits": cache_bits}, "swiglu": {"bits": cache_bits}}.get(step.op, {})
+    attributes = dict(step.attributes) | bits
     inputs = tuple(number[tensor] for tensor in step.inputs)
     return Call(step.op, inputs, (number[step.output],), step.constants, attributes)
 

@@ -45,6 +45,12 @@ def half(scale: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.minimum(scale, LARGEST_HALF).astype(np.float16)
 
 
+def fixed(x: NDArray[np.float32]) -> NDArray[np.int64]:
+    """float32 as integers in 2^-16, towards zero, kept inside 32 bits as VCVT does it."""
+    with np.errstate(over="ignore"):
+        return np.clip(x.astype(np.float64) * 65536, -(2.0**31), 2.0**31 - 1).astype(np.int64)
+
+
 def pack(matrix: NDArray[np.int8]) -> NDArray[np.int8]:
     """An int8 matrix [rows, columns] as it lies in memory: flat, both sides padded with zeros to multiples of 4."""
     rows, columns = matrix.shape

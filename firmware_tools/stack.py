@@ -90,12 +90,29 @@ def _stack_sizes(elf: Elf) -> dict[int, int]:
 
 def _instructions(text: Section, symbol: Symbol) -> Iterator[Instruction]:
     at, end = symbol.address, min(symbol.address + symbol.size_bytes, text.address + text.size_bytes)
+    literals: set[int] = set()  # constants behind the code that loads them: they may look like branches
     while at + 2 <= end:
+        if at in literals:
+            at += 4
+            continue
         first = struct.unpack_from("<H", text.content, at - text.address)[0]
         is_long = first >= 0xE800 and at + 4 <= end
         second = struct.unpack_from("<H", text.content, at + 2 - text.address)[0] if is_long else 0
+        literals.add(_literal(at, first, second))
         yield at, first, second
         at += 4 if is_long else 2
+
+
+def _literal(at: int, first: int, second: int) -> int:
+    """The address that LDR or VLDR loads from relative to PC, forwards; 0 for other instructions."""
+    base = at + 4 & ~3
+    if first & 0xF800 == 0x4800:  # LDR T1
+        return base + 4 * (first & 0xFF)
+    if first == 0xF8DF:  # LDR.W
+        return base + (second & 0xFFF)
+    if first & 0xFFBF == 0xED9F and second & 0xF00 == 0xA00:  # VLDR of one float
+        return base + 4 * (second & 0xFF)
+    return 0
 
 
 def _is_call(first: int, second: int) -> bool:

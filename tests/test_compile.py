@@ -71,6 +71,7 @@ def test_features_choose_the_kernels() -> None:
     assert {path.name for path in with_dsp.kernels} - {path.name for path in without.kernels} == {
         "fully_connected_dsp.c",
         "attention_dsp.c",
+        "swiglu_dsp.c",
     }
 
 

@@ -15,7 +15,7 @@ from kernels import INCLUDES, PORTABLE, CortexRunner, HostRunner, Runner, kernel
 from firmware_tools import ops
 from firmware_tools.build import build_host_program
 from firmware_tools.errors import MissingTool, UserError
-from firmware_tools.exp import exp2_f32, exp_f32
+from firmware_tools.exp import exp2_f32, exp2_table, exp_f32
 from firmware_tools.ops import Array, Call, Run
 from firmware_tools.packed import half, pack, quantize
 
@@ -105,10 +105,11 @@ def vector_cases() -> Iterator[Case]:
         call = Call("add", (0, 1), (0,))
         pairs = tuple((0, 0, (a, b / 2)) for a, b in zip(rows(dim, dim), rows(dim + 1, dim), strict=True))
         yield Case(f"add-{dim}", call, (dim, dim), (dim,), pairs)
-        call = Call("swiglu", (0,), (1,))
         gates = [np.clip(x, -1e18, 1e18) for x in rows(dim, 2 * dim)]
-        gates += [np.linspace(-100, 100, 2 * dim, dtype=np.float32)]
-        yield Case(f"swiglu-{dim}", call, (2 * dim,), (dim,), tuple((0, 0, (x,)) for x in gates))
+        gates += [np.linspace(-top, top, 2 * dim, dtype=np.float32) for top in (9, 100)]
+        for bits in (8, 32):
+            call = Call("swiglu", (0,), (1,), {}, {"bits": bits})
+            yield Case(f"swiglu-{bits}-{dim}", call, (2 * dim,), (dim,), tuple((0, 0, (x,)) for x in gates))
     for heads, head_dim in ((1, 2), (3, 6), (12, 8)):
         angles = floats(heads, CONTEXT, head_dim // 2)
         size = heads * head_dim + 5  # what lies behind the heads must stay as it is
@@ -246,14 +247,14 @@ def test_costs_stay_where_they_are(tmp_path: Path) -> None:
     runner = CortexRunner(M4, M4.features, calls, lengths, tmp_path, counting=True)
     for i, (n, k) in enumerate(shapes):
         runner.run(i, [floats(i, k)])
-        assert 1.0 < runner.instructions / (n * k) < 1.25, shapes[i]
+        assert 0.875 < runner.instructions / (n * k) < 1.1, shapes[i]  # the products alone take 0.875
     counts = {}
-    for position in (0, 1, 2, 3, 15, 127):
+    for position in (0, 3, 15, 127):  # the rest of a block of 4 costs more than the block
         runner.run(3, [floats(position, 128)], position=position)
         counts[position] = runner.instructions
     assert sorted(counts.values()) == list(counts.values())
-    assert counts[15] < 16_000
-    assert counts[127] < 85_000
+    assert counts[15] < 10_500
+    assert counts[127] < 45_000
 
 
 def test_kernels_are_small(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_kernels_are_small(tmp_path: Path) -> None:
     used = [i for i, call in enumerate(CALLS) if "scales" in call.constants or "weights" not in call.constants]
     used = [i for i in used if CALLS[i].attributes.get("cache_bits") != 32]
     runner = CortexRunner(M4, M4.features, [CALLS[i] for i in used], [LENGTHS[i] for i in used], tmp_path)
-    assert 4_000 < runner.cortex.kernel_bytes < 7_000
+    assert 4_000 < runner.cortex.kernel_bytes < 9_500
 
 
 def test_packing_is_four_rows_by_four_columns() -> None:
@@ -293,6 +294,20 @@ def test_exponential_is_accurate() -> None:
     power = np.linspace(-30, 0, 100_001, dtype=np.float32)
     assert np.max(np.abs(exp2_f32(power) / np.exp2(power.astype(np.float64)) - 1)) < 2.5e-7
     assert exp_f32(np.float32([0, -1e30, 1e30])).tolist() == [1.0, *exp_f32(np.float32([-87, 88])).tolist()]
+
+
+def test_exponential_of_attention_is_accurate() -> None:
+    behind = np.arange(0, 20 << 16)
+    exact = 2.0 ** (16 - behind / 65536)
+    assert np.all(np.abs(exp2_table(behind) - exact) <= 0.0055 * exact + 1.02)
+
+
+def test_logistic_table_is_accurate() -> None:
+    gate = np.linspace(-20, 20, 100_001, dtype=np.float32)
+    call = Call("swiglu", (0,), (1,), {}, {"bits": 8})
+    found = ops.load("swiglu").reference(call, (np.concatenate([gate, np.ones_like(gate)]),), Run())[0]
+    exact = 1 / (1 + np.exp(-gate.astype(np.float64)))
+    assert np.all(np.abs(found - gate * exact) <= np.where(np.abs(gate) < 8, 0.004, 0.0004) * np.abs(gate) + 1e-6)
 
 
 def test_too_many_columns_are_refused() -> None:

@@ -70,9 +70,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "shipped":
         checkpoint, _ = texts.shipped()
         prompt, words = "turn the kitchen lamp down to 20 percent", "light_set room=kitchen level=20"
-        return Case(checkpoint, 96, prompt, words, Budget(95, 320_000, 430_000, 22_000, 32_000))
+        return Case(checkpoint, 96, prompt, words, Budget(95, 243_000, 314_000, 25_500, 32_000))
     checkpoint, _ = texts.stories(request.getfixturevalue("shared_data"))
-    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 450_000, 780_000, 22_000, 56_000))
+    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 356_000, 528_000, 25_500, 56_000))
 
 
 @pytest.fixture(scope="module")

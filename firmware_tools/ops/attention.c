@@ -6,7 +6,8 @@
 
 void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
                        void *workspace) {
-    edge_core core = {edge_quantize, edge_dots, edge_wide_dots};
+    edge_core core = {edge_quantize,      edge_scores, edge_top,          edge_find_factors,
+                      edge_largest_score, edge_weigh,  edge_weighted_sums};
     edge_attend_s8(core, position, qkv, y, shape, cache, workspace);
 }
 

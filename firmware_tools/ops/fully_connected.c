@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
-#include "fully_connected.h"
-
-#include "packed.h"
+#include "fully_connected_s8.h"
 
 void edge_fully_connected_s8(const float *x, float *y, const int8_t *weights, const float *scales, const float *bias,
                              size_t rows, size_t columns, void *workspace) {
-    size_t blocks = edge_blocks(columns), whole = rows / 4;
-    const uint8_t *packed = (const uint8_t *)weights;
-    edge_row row = edge_quantize(x, columns, workspace);
-    edge_int *dots = (edge_int *)y, last[4];
-    edge_dots(packed, whole, workspace, blocks, row.even_sum, dots);
-    if (rows % 4) {
-        edge_dots(packed + whole * blocks * EDGE_BLOCK_BYTES, 1, workspace, blocks, row.even_sum, last);
-        for (size_t r = 0; r < rows % 4; r++) dots[4 * whole + r] = last[r];
-    }
-    for (size_t n = 0; n < rows; n++) y[n] = (float)dots[n] * (row.scale * scales[n]);
-    if (bias) {
-        EDGE_ROLLED
-        for (size_t n = 0; n < rows; n++) y[n] += bias[n];
-    }
+    edge_core core = {edge_quantize, edge_scaled_dots};
+    edge_connect_s8(core, x, y, weights, scales, bias, rows, columns, workspace);
 }
 
 void edge_fully_connected_f32(const float *x, float *y, const float *weights, const float *bias, size_t rows,

@@ -22,6 +22,9 @@ typedef struct {
 /* Integers that may lie where floats will: a kernel leaves its sums in the output and converts them in place. */
 typedef int32_t __attribute__((may_alias)) edge_int;
 
+/* Likewise int16 columns may lie where integers were: a weight takes half of its score's place. */
+typedef int16_t __attribute__((may_alias)) edge_weight;
+
 static inline size_t edge_blocks(size_t columns) { return (columns + 3) / 4; }
 
 static inline float edge_half_to_float(uint16_t bits) {
@@ -86,14 +89,54 @@ EDGE_PART void edge_dots(const uint8_t *rows, size_t groups, const uint32_t *wor
     }
 }
 
-/* dots[4] of one group of signed bytes (no 128 on even columns) with int16 columns. Columns 1 and 2 of a block have
- * changed places in the bytes, so that SXTB16 takes out neighbours. */
-EDGE_PART void edge_wide_dots(const uint8_t *rows, const int16_t *columns, size_t blocks, int32_t *dots) {
-    dots[0] = dots[1] = dots[2] = dots[3] = 0;
-    for (size_t b = 0; b < blocks; b++, columns += 4)
-        for (size_t r = 0; r < 4; r++, rows += 4)
-            dots[r] += (int8_t)rows[0] * columns[0] + (int8_t)rows[2] * columns[1] + (int8_t)rows[1] * columns[2] +
-                       (int8_t)rows[3] * columns[3];
+/* Makes y[count] of the dots that lie there. */
+EDGE_PART void edge_scale_dots(float *y, size_t count, float factor, const float *scales) {
+    const edge_int *dots = (const edge_int *)y;
+    for (size_t n = 0; n < count; n++) y[n] = (float)dots[n] * (factor * scales[n]);
+}
+
+/* y[4 * groups]: edge_dots as floats, times the scales of both. */
+EDGE_PART void edge_scaled_dots(const uint8_t *rows, size_t groups, const uint32_t *words, size_t blocks, edge_row row,
+                                const float *scales, float *y) {
+    edge_dots(rows, groups, words, blocks, row.even_sum, (edge_int *)y);
+    edge_scale_dots(y, 4 * groups, row.scale, scales);
+}
+
+/* x in 2^-16, towards zero, saturated as VCVT does it. */
+static inline int32_t edge_fixed(float x) {
+    x *= 65536.0f;
+    if (x >= 0x1p31f) return INT32_MAX;
+    return x > -0x1p31f ? (int32_t)x : INT32_MIN;
+}
+
+/* Makes scores of the dots that lie there. */
+EDGE_PART void edge_fix_scores(int32_t *scores, size_t count, const uint16_t *scales, float factor) {
+    EDGE_ROLLED
+    for (size_t t = 0; t < count; t++) scores[t] = edge_fixed((float)scores[t] * edge_half_to_float(scales[t]) * factor);
+}
+
+/* scores[4 * groups]: edge_dots times half-precision scales and the factor, in 2^-16. */
+EDGE_PART void edge_scores(const uint8_t *rows, size_t groups, const uint32_t *words, size_t blocks, int32_t even_sum,
+                           const uint16_t *scales, float factor, int32_t *scores) {
+    edge_dots(rows, groups, words, blocks, even_sum, scores);
+    edge_fix_scores(scores, 4 * groups, scales, factor);
+}
+
+/* y[4 * groups]: dots of signed bytes (no 128 on even columns) with int16 weights, times factor. A group of rows goes on
+ * for group_bytes. Columns 1 and 2 of a block have changed places in the bytes, so that SXTB16 takes out neighbours. */
+EDGE_PART void edge_weighted_sums(const uint8_t *rows, size_t groups, size_t group_bytes, const edge_weight *weights,
+                                  size_t blocks, float factor, float *y) {
+    for (size_t g = 0; g < groups; g++, rows += group_bytes) {
+        for (size_t r = 0; r < 4; r++) {
+            int32_t dot = 0;
+            for (size_t b = 0; b < blocks; b++) {
+                const uint8_t *bytes = rows + b * EDGE_BLOCK_BYTES + 4 * r;
+                const edge_weight *w = weights + 4 * b;
+                dot += (int8_t)bytes[0] * w[0] + (int8_t)bytes[2] * w[1] + (int8_t)bytes[1] * w[2] + (int8_t)bytes[3] * w[3];
+            }
+            *y++ = (float)dot * factor;
+        }
+    }
 }
 
 #endif

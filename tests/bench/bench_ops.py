@@ -49,7 +49,7 @@ def cases() -> dict[str, tuple[Call, tuple[int, ...], tuple[int, ...], int]]:
         "fully_connected 64→64 o": (fully_connected(DIM, DIM), (DIM,), (DIM,), LAYERS),
         "add": (Call("add", (0, 1), (0,)), (DIM, DIM), (DIM,), 2 * LAYERS),
         "fully_connected 64→344 gate|up": (fully_connected(2 * HIDDEN, DIM), (DIM,), (2 * HIDDEN,), LAYERS),
-        "swiglu": (Call("swiglu", (0,), (1,)), (2 * HIDDEN,), (HIDDEN,), LAYERS),
+        "swiglu": (Call("swiglu", (0,), (1,), {}, {"bits": 8}), (2 * HIDDEN,), (HIDDEN,), LAYERS),
         "fully_connected 172→64 down": (fully_connected(DIM, HIDDEN), (HIDDEN,), (DIM,), LAYERS),
         "fully_connected 64→512 head": (fully_connected(VOCAB, DIM), (DIM,), (VOCAB,), 1),
         "fully_connected 64→172": (fully_connected(HIDDEN, DIM), (DIM,), (HIDDEN,), 0),
