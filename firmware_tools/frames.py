@@ -9,7 +9,7 @@ that was heard before (same sequence, kind and CRC as the last one) is answered 
 the host may repeat itself whenever an answer is late.
 
     request                                                  reply
-    HELLO                                                    JSON, see link.py Info
+    HELLO                                                    JSON, see info.py
     PREFILL   position u32 · ids u32…                        ticks u64            logits of the last id are kept
     FORWARD   position u32 · id u32                          ticks u64            one decode step on a given token
     GENERATE  count u16 · flags u16 · temperature f32 ·      (id u32 · ticks u64)…  fewer than count where it stops

@@ -8,21 +8,20 @@ trusted: facts are checked, and control characters never reach a message.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.errors import LinkError
 from firmware_tools.frames import END, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
+from firmware_tools.info import NOT_EDGE, Info, read_info
 from firmware_tools.sampler import Sampler
 from firmware_tools.transports import PipeTransport, SerialTransport, Transport, clean
 
@@ -38,8 +37,6 @@ LONGEST_RESEND_S = 5.0
 LONGEST_STRETCH_BYTES = 1 << 17  # between two zeros; more is no packet of anybody
 STEPS_A_REQUEST = 8
 COMMAND_BYTES = 80
-HEX_64 = re.compile(r"[0-9a-f]{64}")
-NOT_EDGE = "is it flashed with an image of `edge build`? is it the right port? does another program use it?"
 
 
 @dataclass(frozen=True)
@@ -52,30 +49,6 @@ class Clock:
     kind: str
     per_tick: float
     counting: bool = True
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a device says of itself and its model, checked. Sizes are None where the device does not know them."""
-
-    board: str
-    emulated: bool
-    model: str  # model.sha256
-    name: str
-    vocab_size: int
-    context: int
-    layers: int
-    bos_id: int | None
-    stop_ids: tuple[int, ...]
-    arena_bytes: int | None
-    kv_cache_bytes: int | None
-    weight_bytes: int | None
-    vocabulary_bytes: int | None
-    stack_bytes: int | None
-    can_encode: bool
-    ticks_hz: int
-    max_payload: int
-    raw: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -146,7 +119,7 @@ class Link:
         if answer is None:
             self._seen = seen
             raise self._no_answer("", boot_s)
-        self._info = _info(self._transport.name, answer)
+        self._info = read_info(self._transport.name, answer)
         if self.clock.kind == "seconds":
             self.clock = replace(self.clock, per_tick=1.0 / self._info.ticks_hz)
         return self._info
@@ -356,64 +329,3 @@ class Link:
 
     def _malformed(self, kind: Kind) -> LinkError:
         return LinkError(f"{self._transport.name} answers {kind.name} with bytes of the wrong form", NOT_EDGE)
-
-
-def _info(where: str, answer: bytes) -> Info:
-    """Checks the answer to HELLO: types, ranges, and no unprintable character; LinkError says what is wrong."""
-    try:
-        raw = json.loads(answer)
-        if not isinstance(raw, dict):
-            raise ValueError("not a JSON object")
-        return _checked(raw)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise LinkError(f"{where} describes itself wrongly: {clean(str(error))}", NOT_EDGE) from None
-
-
-def _checked(raw: Mapping[str, Any]) -> Info:
-    def whole(key: str, most: int, least: int = 0) -> int:
-        value = raw.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"{key} is not a number from {least} to {most}")
-        return value
-
-    def size(key: str) -> int | None:
-        return None if raw.get(key) is None else whole(key, 1 << 48)
-
-    def text(key: str) -> str:
-        value = raw.get(key)
-        if not isinstance(value, str):
-            raise ValueError(f"{key} is not text")
-        return clean(value)
-
-    def truth(key: str) -> bool:
-        value = raw.get(key)
-        if not isinstance(value, bool):
-            raise ValueError(f"{key} is neither true nor false")
-        return value
-
-    vocab_size = whole("vocab_size", 1 << 24, 1)
-    stop_ids = raw.get("stop_ids")
-    if not isinstance(stop_ids, list) or not all(type(id) is int and 0 <= id < vocab_size for id in stop_ids):
-        raise ValueError("stop_ids is not a list of ids")
-    if not HEX_64.fullmatch(text("model")):
-        raise ValueError("model is not a SHA-256")
-    return Info(
-        board=text("board"),
-        emulated=truth("emulated"),
-        model=text("model"),
-        name=text("name"),
-        vocab_size=vocab_size,
-        context=whole("context", 1 << 24, 1),
-        layers=whole("layers", 1 << 16),
-        bos_id=None if raw.get("bos_id") is None else whole("bos_id", vocab_size - 1),
-        stop_ids=tuple(stop_ids),
-        arena_bytes=size("arena_bytes"),
-        kv_cache_bytes=size("kv_cache_bytes"),
-        weight_bytes=size("weight_bytes"),
-        vocabulary_bytes=size("vocabulary_bytes"),
-        stack_bytes=size("stack_bytes"),
-        can_encode=truth("can_encode"),
-        ticks_hz=whole("ticks_hz", 1 << 40, 1),
-        max_payload=whole("max_payload", 1 << 20, 20),
-        raw=raw,
-    )

@@ -26,6 +26,7 @@ DRAWING = (
     ("firmware_tools.build", "firmware_tools.elf", "firmware_tools.linker", "firmware_tools.stack"),
     ("firmware_tools.compile",),
     ("firmware_tools.link",),
+    ("firmware_tools.info",),
     ("firmware_tools.transports",),
     ("firmware_tools.interpret",),
     ("firmware_tools.plan",),

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from link_device import BOS, CLOCK, CONTEXT, MODEL, STOP, TICKS_A_STEP, VOCAB_SIZE, Device, Twin
 
-from firmware_tools import link as link_module
 from firmware_tools.errors import LinkError
 from firmware_tools.frames import Kind, Packet, pack
+from firmware_tools.info import read_info
 from firmware_tools.link import Clock, Info, Link, PipeTransport, SerialTransport, Transport
 from firmware_tools.sampler import Generator, Sampler
 
@@ -494,7 +494,7 @@ FACTS = {
 
 
 def facts(**changed: object) -> Info:
-    return link_module._info("the board", json.dumps({**FACTS, **changed}).encode())
+    return read_info("the board", json.dumps({**FACTS, **changed}).encode())
 
 
 def test_facts_that_are_right() -> None:
@@ -546,7 +546,7 @@ json_values = st.recursive(
 @given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_answer_to_hello_is_facts_or_a_link_error(answer: bytes) -> None:
     with pytest.raises(LinkError, match="describes itself wrongly"):
-        link_module._info("the board", answer)
+        read_info("the board", answer)
 
 
 @given(st.sampled_from(sorted(FACTS)), json_values)
