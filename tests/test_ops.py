@@ -121,7 +121,7 @@ def vector_cases() -> Iterator[Case]:
 
 def attention_cases() -> Iterator[Case]:
     for bits in (8, 32):
-        for heads, kv_heads, head_dim in ((1, 1, 2), (2, 1, 6), (4, 2, 8), (3, 3, 5), (2, 2, 20)):
+        for heads, kv_heads, head_dim in ((1, 1, 2), (2, 1, 6), (4, 2, 8), (3, 3, 5), (2, 2, 20), (1, 1, 262)):
             size = (heads + 2 * kv_heads) * head_dim
             shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "context": CONTEXT}
             call = Call("attention", (0,), (1,), {}, {"layer": 0, "cache_bits": bits, **shape})
