@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +180,13 @@ class Terminal:
             self.seen += data
         seen, self.seen = self.seen, b""
         return seen
+
+
+@contextmanager
+def powered_on(program: Path) -> Iterator[Terminal]:
+    """A device past its banner, with a terminal at its line; ended afterwards."""
+    device = Device(program)
+    terminal = Terminal(device.transport())
+    terminal.read_until(b"m-ready\r\n")
+    yield terminal
+    device.end()

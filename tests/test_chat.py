@@ -25,13 +25,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def terminal(program: Path) -> Iterator[Terminal]:
     """A device in chat, at its first prompt."""
-    device = Device(program)
-    terminal = Terminal(device.transport())
-    terminal.read_until(b"m-ready\r\n")
-    terminal.send(b"\r")
-    assert terminal.read_until(b"> ") == b"[hash; Ctrl-D leaves]\r\n> "
-    yield terminal
-    device.end()
+    with link_device.powered_on(program) as terminal:
+        terminal.send(b"\r")
+        assert terminal.read_until(b"> ") == b"[hash; Ctrl-D leaves]\r\n> "
+        yield terminal
 
 
 def answer(text: bytes) -> bytes:

@@ -27,12 +27,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def terminal(program: Path) -> Iterator[Terminal]:
-    """A device past its banner."""
-    device = Device(program)
-    terminal = Terminal(device.transport())
-    terminal.read_until(b"m-ready\r\n")
-    yield terminal
-    device.end()
+    with link_device.powered_on(program) as terminal:
+        yield terminal
 
 
 def load(terminal: Terminal, text: bytes) -> None:
