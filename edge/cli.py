@@ -90,6 +90,14 @@ def present(as_json: bool, data: Any, text: str) -> None:
     show(json.dumps(data, indent=1, allow_nan=False) + "\n" if as_json else text)
 
 
+def present_model(model: Path, as_json: bool) -> None:
+    """Says what has been written."""
+    from edge.make import inspect
+
+    summary = inspect.summarize(model)
+    present(as_json, inspect.as_json(summary), f"{model}: {inspect.title(summary)}\n")
+
+
 def present_record(record: Record, output: Path | None, as_json: bool) -> None:
     """Writes a record where that is asked for, and prints it."""
     from edge.decide import report
@@ -176,11 +184,10 @@ def convert(
     source: Path, output: Path, quantize: str, context: int | None, tokenizer: Path | None, as_json: bool
 ) -> None:
     """Turn a checkpoint into a .tflite."""
-    from edge.make import checkpoints, convert, inspect
+    from edge.make import checkpoints, convert
 
     convert.save(convert.convert(checkpoints.load(source, tokenizer), quantize, context), output)
-    summary = inspect.summarize(output)
-    present(as_json, inspect.as_json(summary), f"{output}: {inspect.title(summary)}\n")
+    present_model(output, as_json)
 
 
 @main.command()
@@ -194,15 +201,14 @@ def train(
     recipe: Path, output: Path, quantize: str, context: int | None, checkpoint: Path | None, as_json: bool
 ) -> None:
     """Train a model by its recipe, then convert it (extra `train`)."""
-    from edge.make import convert, inspect
+    from edge.make import convert
     from edge.make.learn import train
     from edge.terminal import meter
 
     with meter("training") as progress:
         trained = train.train(recipe, checkpoint, progress)
     convert.save(convert.convert(trained, quantize, context), output)
-    summary = inspect.summarize(output)
-    present(as_json, inspect.as_json(summary), f"{output}: {inspect.title(summary)}\n")
+    present_model(output, as_json)
 
 
 @main.command()

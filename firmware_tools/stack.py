@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from firmware_tools.elf import Elf, Section, Symbol
 
-VECTORS = ".vectors"
 Instruction = tuple[int, int, int]  # address, first halfword, second halfword or 0
 
 

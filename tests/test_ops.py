@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kernels import INCLUDES, PORTABLE, CortexRunner, HostRunner, Runner, kernel
 from firmware_tools import ops
 from firmware_tools.build import build_host_program
 from firmware_tools.errors import MissingTool, UserError
-from firmware_tools.exp import exp2_f32, exp2_table, exp_f32
+from firmware_tools.exp import TABLE, exp2_f32, exp2_table, exp_f32
 from firmware_tools.ops import Array, Call, Run
 from firmware_tools.packed import half, pack, quantize
 
@@ -294,6 +295,18 @@ def test_exponential_is_accurate() -> None:
     power = np.linspace(-30, 0, 100_001, dtype=np.float32)
     assert np.max(np.abs(exp2_f32(power) / np.exp2(power.astype(np.float64)) - 1)) < 2.5e-7
     assert exp_f32(np.float32([0, -1e30, 1e30])).tolist() == [1.0, *exp_f32(np.float32([-87, 88])).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [("exp2_table.h", TABLE), ("sigmoid_table.h", ops.load("swiglu").SIGMOID)],
+    ids=["exp2", "sigmoid"],
+)
+def test_tables_in_c_are_those_of_numpy(header: str, values: Array) -> None:
+    """Every entry, which the cases above only sample."""
+    text = (Path(ops.__file__).parent / header).read_text(encoding="utf-8")
+    body = text[text.index("{") : text.index("}")]
+    assert [int(number) for number in re.findall(r"\d+", body)] == values.tolist()
 
 
 def test_exponential_of_attention_is_accurate() -> None:

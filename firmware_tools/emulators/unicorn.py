@@ -63,7 +63,6 @@ class Device:
         self.fault = ""
         self.instructions = 0
         self.wakes = 0
-        self._counting = counting
         self._parts = elf.read(image.elf)
         self._gates = 0
         self.waited_ticks = 0

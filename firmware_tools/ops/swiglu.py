@@ -21,7 +21,7 @@ from firmware_tools.packed import fixed
 
 IN_PLACE = ((0, 0),)  # (output, input) that may share memory
 
-# the logistic function in the middles of the steps, in 2^-16; runtime/sigmoid_table.h
+# the logistic function in the middles of the steps, in 2^-16; sigmoid_table.h
 SIGMOID = np.rint(65536 / (1 + np.exp(-(np.arange(-256, 256) + 0.5) / 32))).astype(np.uint16)
 
 
