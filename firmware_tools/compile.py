@@ -1,8 +1,9 @@
 """Graph + Board -> Sources: C that a person can read, one call of a kernel for each op of a token's step.
 
-model.c holds the facts, the arena, the KV cache and `edge_step`; weights.c the constants as the kernels want them,
-equal ones once; vocabulary.c the tokenizer's tables. Strings of the model file enter C as escaped literals alone, never
-as comments or identifiers. The same model and board give the same text.
+model.c holds the facts and `edge_step`, but no memory: that is its caller's, and in firmware lies in memory.c.
+weights.c has the constants as the kernels want them, equal ones once; vocabulary.c the tokenizer's tables. Strings of
+the model file enter C as escaped literals alone, never as comments or identifiers. The same model and board give the
+same text.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy as np
 from firmware_tools import ops, vocabulary
 from firmware_tools.boards import Board
 from firmware_tools.errors import DoesNotFit
-from firmware_tools.fuse import Program, program
+from firmware_tools.fuse import program
 from firmware_tools.graph import Graph
 from firmware_tools.ops import Array, Call
-from firmware_tools.plan import ALIGNMENT_BYTES, FLOAT_BYTES, Plan, plan
+from firmware_tools.plan import ALIGNMENT_BYTES, Plan, plan
+from firmware_tools.program import DecoderProgram
 
 OPS = Path(ops.__file__).parent
 RUNTIME = Path(__file__).parent / "runtime"
@@ -96,8 +98,9 @@ class Needs:
 class Lowered:
     """A model on its way into C: everything is decided, nothing is written."""
 
-    decoder: Program
+    decoder: DecoderProgram
     memory: Plan
+    rows: int
     tokenizer: vocabulary.Vocabulary
     constants: Constants
     step: str
@@ -137,7 +140,8 @@ def compile_model(graph: Graph, board: Board, context: int | None = None) -> Sou
     used = sorted({call.op for call in decoder.calls})
     return Sources(
         files={
-            "model.c": _model_c(used, _facts(graph, decoder, needs), _memory(lowered.memory), lowered.step),
+            "model.c": _model_c(used, _facts(graph, lowered), lowered.step),
+            "memory.c": _memory_c(needs),
             "weights.c": _weights_c(lowered.constants),
             "weights.h": _weights_h(lowered.constants),
             "vocabulary.c": vocabulary.lower(lowered.tokenizer),
@@ -154,10 +158,15 @@ def compile_model(graph: Graph, board: Board, context: int | None = None) -> Sou
 
 
 def _lower(graph: Graph, board: Board, context: int | None) -> Lowered:
-    decoder = program(graph, context)
-    memory, constants = plan(decoder), Constants()
+    decoder, rows = program(graph, context), rows_at_once(board)
+    memory, constants = plan(decoder, board.features, rows), Constants()
     step = _step(decoder, memory, board, constants)
-    return Lowered(decoder, memory, vocabulary.read(graph.tokenizer), constants, step)
+    return Lowered(decoder, memory, rows, vocabulary.read(graph.tokenizer), constants, step)
+
+
+def rows_at_once(board: Board) -> int:
+    """How many tokens of a prompt a core computes at once: as many as share what its kernels load."""
+    return 2 if "dsp" in board.features else 1
 
 
 def _refuse_what_is_hopeless(needs: Needs, name: str, board: Board) -> None:
@@ -181,7 +190,7 @@ def _kernels(op: str, board: Board) -> Iterator[Path]:
 # --- model.c
 
 
-def _model_c(used: list[str], facts: str, memory: str, step: str) -> str:
+def _model_c(used: list[str], facts: str, step: str) -> str:
     headers = "\n".join(f'#include "{op}.h"' for op in used)
     return f"""/* One token's step through the model. Generated; the headers of the ops explain each call.
  * SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
@@ -191,13 +200,12 @@ def _model_c(used: list[str], facts: str, memory: str, step: str) -> str:
 {headers}
 
 {facts}
-{memory}
 {step}"""
 
 
-def _facts(graph: Graph, decoder: Program, needs: Needs) -> str:
+def _facts(graph: Graph, lowered: Lowered) -> str:
     """What the runtime and the host may know of the model."""
-    card = graph.card
+    card, decoder = graph.card, lowered.decoder
     stop_ids, template = card["stop_ids"], card["template"]
     bos_id = "EDGE_NO_TOKEN" if card["bos_id"] is None else f"{card['bos_id']}u"
     info = {
@@ -209,12 +217,14 @@ def _facts(graph: Graph, decoder: Program, needs: Needs) -> str:
         "layers": decoder.layers,
         "bos_id": card["bos_id"],
         "stop_ids": stop_ids,
-        **asdict(needs),
+        **asdict(lowered.needs),
     }
     array = f"static const uint32_t stop_ids[] = {{{', '.join(f'{id}u' for id in stop_ids)}}};\n\n" if stop_ids else ""
     return f"""{array}const edge_facts edge_model = {{
     .vocab_size = {decoder.vocab_size},
     .context = {decoder.context},
+    .rows = {lowered.rows},
+    .logits_offset_bytes = {lowered.memory.offsets_bytes[decoder.logits]},
     .bos_id = {bos_id},
     .stop_ids = {"stop_ids" if stop_ids else "NULL"},
     .stop_count = {len(stop_ids)},
@@ -227,41 +237,40 @@ def _facts(graph: Graph, decoder: Program, needs: Needs) -> str:
 """
 
 
-def _memory(memory: Plan) -> str:
-    floats = memory.arena_bytes // FLOAT_BYTES
-    return f"""/* All values and workspaces of a step; those that never live at the same time share memory. */
-static _Alignas({ALIGNMENT_BYTES}) float arena[{floats}]; /* {memory.arena_bytes} bytes */
+def _memory_c(needs: Needs) -> str:
+    return f"""/* The model's memory in firmware. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
+#include "model.h"
+
+/* All values and workspaces of a step; those that never live at the same time share memory. */
+_Alignas({ALIGNMENT_BYTES}) uint8_t edge_arena[{needs.arena_bytes}];
 
 /* Keys and values of the positions so far, one part a layer. */
-static _Alignas({ALIGNMENT_BYTES}) uint8_t kv_cache[{memory.cache_bytes}];
+_Alignas({ALIGNMENT_BYTES}) uint8_t edge_kv_cache[{needs.kv_cache_bytes}];
 """
 
 
-def _step(decoder: Program, memory: Plan, board: Board, constants: Constants) -> str:
+def _step(decoder: DecoderProgram, memory: Plan, board: Board, constants: Constants) -> str:
     """edge_step: a statement for each call, under a comment for each layer."""
     headings = _headings(decoder)
     lines = []
     for index, call in enumerate(decoder.calls):
         if index == decoder.head:
-            lines.append(
-                "    if (!want_logits) return; /* the caches are written; all that follows serves the logits */"
-            )
+            lines += ["    /* the caches are written; all that follows serves the last token's logits */"]
+            lines += ["    if (!want_logits) return;", "    const uint32_t last = count - 1;"]
         if index in headings:
             lines += ["", f"    /* {headings[index]} */"]
-        names = _names(decoder, memory, index, constants)
+        names = _names(decoder, memory, index, board, constants)
         statement = ops.load(call.op).statement(call, board.features, names)
         lines.append(f"    {statement} /* {_shapes(decoder, call)} */")
-    logits = _at("arena", memory.offsets_bytes[decoder.logits] // FLOAT_BYTES)
     body = "\n".join(lines)
-    return f"""float *const edge_logits = {logits};
-
-void edge_step(uint32_t token, uint32_t position, int want_logits) {{
+    return f"""void edge_step(uint8_t *arena, uint8_t *kv_cache, const uint32_t *tokens, uint32_t count,
+               uint32_t position, int want_logits) {{
 {body}
 }}
 """
 
 
-def _headings(decoder: Program) -> dict[int, str]:
+def _headings(decoder: DecoderProgram) -> dict[int, str]:
     """Call -> what starts there: a layer starts with the norm before its attention, the end with the last norm."""
     attentions = [index for index, call in enumerate(decoder.calls) if call.op == "attention"]
     norms = [index for index, call in enumerate(decoder.calls) if call.op == "rms_norm"]
@@ -272,18 +281,21 @@ def _headings(decoder: Program) -> dict[int, str]:
     return headings
 
 
-def _names(decoder: Program, memory: Plan, index: int, constants: Constants) -> dict[str, str]:
+def _names(decoder: DecoderProgram, memory: Plan, index: int, board: Board, constants: Constants) -> dict[str, str]:
     """The C expressions for what a call uses, by the names of `ops/__init__.py`."""
-    call = decoder.calls[index]
-    names = {"token": "token", "position": "position"}
+    call, first = decoder.calls[index], decoder.first_calls()
+    in_head = index >= decoder.head
+    names = {"tokens": "tokens", "position": "position", "count": "1" if in_head else "count"}
     for side, values in (("in", call.inputs), ("out", call.outputs)):
-        for i, value in enumerate(values):
-            names[f"{side}{i}"] = _at("arena", memory.offsets_bytes[value] // FLOAT_BYTES)
-            names[f"{side}{i}_count"] = str(decoder.values[value])
-    for key, array in ops.load(call.op).layout(call).items():
+        for i, number in enumerate(values):
+            value = decoder.values[number]
+            at = f"({C_TYPES[np.dtype(value.dtype)]} *)({_at('arena', memory.offsets_bytes[number])})"
+            names[f"{side}{i}"] = f"{at} + last * {value.size}" if in_head and first[number] < decoder.head else at
+            names[f"{side}{i}_count"] = str(value.size)
+    for key, array in ops.layout(call, board.features).items():
         names[key] = constants.name(array, f"{call.op} {key}")
     workspace, cache = memory.workspace_offsets_bytes[index], memory.cache_offsets_bytes[index]
-    names["workspace"] = "NULL" if workspace is None else _at("arena", workspace // FLOAT_BYTES)
+    names["workspace"] = "NULL" if workspace is None else _at("arena", workspace)
     names["cache"] = "NULL" if cache is None else _at("kv_cache", cache)
     return names
 
@@ -292,9 +304,9 @@ def _at(array: str, offset: int) -> str:
     return f"{array} + {offset}" if offset else array
 
 
-def _shapes(decoder: Program, call: Call) -> str:
-    inputs = ", ".join(f"[{decoder.values[value]}]" for value in call.inputs) or "token"
-    outputs = ", ".join(f"[{decoder.values[value]}]" for value in call.outputs)
+def _shapes(decoder: DecoderProgram, call: Call) -> str:
+    inputs = ", ".join(f"[{decoder.values[value].size}]" for value in call.inputs) or "token"
+    outputs = ", ".join(f"[{decoder.values[value].size}]" for value in call.outputs)
     return f"{inputs} in place" if call.inputs == call.outputs else f"{inputs} -> {outputs}"
 
 

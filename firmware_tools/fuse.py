@@ -9,7 +9,6 @@ compiler a new pattern, write a function like those below and add it to PATTERNS
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,33 +18,14 @@ from firmware_tools.graph import Graph, Operator
 from firmware_tools.matcher import Decoder, Step, orders
 from firmware_tools.ops import Array, Call
 from firmware_tools.ops.fully_connected import MOST_COLUMNS
+from firmware_tools.program import DecoderProgram, Value
 
 HINT = "`edge convert` makes models that the compiler knows; `edge run MODEL --on host` runs others"
 
 OTHER_TYPES = {"LESS": ("bool",), "GATHER": ("float32", "int8")}
 
 
-@dataclass(frozen=True)
-class Program:
-    """A decoder as a list of calls for one token.
-
-    values[i] is the number of float32 elements of value i; logits is the index of the value that holds them; the calls
-    from number `head` on serve the logits alone and are skipped when those are not wanted.
-    """
-
-    calls: tuple[Call, ...]
-    values: tuple[int, ...]
-    logits: int
-    head: int
-    vocab_size: int
-    context: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-
-
-def program(graph: Graph, context: int | None = None) -> Program:
+def program(graph: Graph, context: int | None = None) -> DecoderProgram:
     """The decoder in graph as fused calls.
 
     Args:
@@ -120,7 +100,7 @@ def _not_understood(decoder: Decoder, target: int, covered: set[int]) -> UserErr
     return UserError(f"the compiler does not understand the model from {where} on", HINT)
 
 
-def _program(decoder: Decoder, steps: list[Step], logits: int) -> Program:
+def _program(decoder: Decoder, steps: list[Step], logits: int) -> DecoderProgram:
     attentions = [index for index, step in enumerate(steps) if step.op == "attention"]
     shapes = {
         tuple(steps[i].attributes[name] for name in ("heads", "kv_heads", "head_dim", "context")) for i in attentions
@@ -135,10 +115,11 @@ def _program(decoder: Decoder, steps: list[Step], logits: int) -> Program:
         for tensor in (*step.inputs, step.output):
             number.setdefault(tensor, len(number))
     bits = 8 if any(step.op == "fully_connected" and "scales" in step.constants for step in steps) else 32
-    return Program(
+    return DecoderProgram(
         calls=tuple(_call(step, number, bits) for step in steps),
-        values=tuple(decoder.size(tensor) for tensor in number),
-        logits=number[logits],
+        values=tuple(Value("float32", (decoder.size(tensor),)) for tensor in number),
+        inputs=(),
+        outputs=(number[logits],),
         head=attentions[-1] + 1,  # after the last cache row is written
         vocab_size=decoder.size(logits),
         context=int(context),

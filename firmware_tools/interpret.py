@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools import ops
-from firmware_tools.fuse import Program
 from firmware_tools.ops import Array, Run
+from firmware_tools.program import DecoderProgram
 
 
-def start(program: Program) -> Run:
+def start(program: DecoderProgram) -> Run:
     """The state before the first token: an empty KV cache."""
     return Run(context=program.context)
 
 
-def step(program: Program, run: Run, token: int, position: int) -> NDArray[np.float32]:
+def step(program: DecoderProgram, run: Run, token: int, position: int) -> NDArray[np.float32]:
     """Computes one token and returns its logits, float32 [vocab_size].
 
     Positions below `position` must have been computed on this run; going back to one of them forgets

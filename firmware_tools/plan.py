@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from firmware_tools import ops
-from firmware_tools.fuse import Program
+from firmware_tools.program import Program
 
 ALIGNMENT_BYTES = 16  # of values, workspaces and caches: enough for any vector load
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,16 @@ class Block:
         return self.first <= other.last and other.first <= self.last
 
 
-def plan(program: Program) -> Plan:
-    """Lays out the memory of a program; the same program gives the same plan."""
-    blocks, block_of_value = _value_blocks(program)
-    workspaces = [aligned(ops.load(call.op).workspace_bytes(call)) for call in program.calls]
+def plan(program: Program, features: frozenset[str], rows: int = 1) -> Plan:
+    """Lays out the memory of a program, for so many rows at once, on a core with these features.
+
+    The same arguments give the same plan.
+    """
+    blocks, block_of_value = _value_blocks(program, rows)
+    workspaces = [
+        aligned(ops.workspace_bytes(call, features, rows if index < program.head else 1))
+        for index, call in enumerate(program.calls)
+    ]
     block_of_call: list[int | None] = []
     for index, size_bytes in enumerate(workspaces):
         block_of_call.append(len(blocks) if size_bytes else None)
@@ -72,16 +77,15 @@ def aligned(size_bytes: int) -> int:
 
 
 def lifetimes(program: Program) -> tuple[tuple[int, int], ...]:
-    """(first, last) call of each value; the logits live until after the last call."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
+    """(first, last) call of each value; inputs live from before the first call, outputs until after the last."""
+    first = program.first_calls()
+    last = list(first)
     for index, call in enumerate(program.calls):
-        for value in call.outputs:
-            first.setdefault(value, index)
         for value in (*call.inputs, *call.outputs):
             last[value] = index
-    last[program.logits] = len(program.calls)
-    return tuple((first[value], last[value]) for value in range(len(program.values)))
+    for value in program.outputs:
+        last[value] = len(program.calls)
+    return tuple(zip(first, last, strict=True))
 
 
 def place(blocks: Sequence[Block]) -> list[int]:
@@ -101,10 +105,18 @@ def live_bytes(blocks: Sequence[Block]) -> int:
     return max((sum(b.size_bytes for b in blocks if b.first <= moment <= b.last) for moment in moments), default=0)
 
 
-def _value_blocks(program: Program) -> tuple[list[Block], list[int]]:
+def row_bytes(program: Program, rows: int) -> tuple[int, ...]:
+    """Bytes of each value's rows: of those that only the last row's logits need there is one."""
+    return tuple(
+        value.size_bytes * (rows if first < program.head else 1)
+        for value, first in zip(program.values, program.first_calls(), strict=True)
+    )
+
+
+def _value_blocks(program: Program, rows: int) -> tuple[list[Block], list[int]]:
     """The blocks that values lie in, and which one each value has: an output in place shares its input's."""
     lives = lifetimes(program)
-    size = [aligned(FLOAT_BYTES * count) for count in program.values]
+    size = [aligned(size_bytes) for size_bytes in row_bytes(program, rows)]
     home = list(range(len(program.values)))  # the value in whose block each lies
     for index, call in enumerate(program.calls):
         for output, source in _in_place(program, index):
@@ -163,7 +175,7 @@ def _caches(program: Program) -> tuple[tuple[int | None, ...], int]:
     offsets: list[int | None] = []
     end = 0
     for call in program.calls:
-        size_bytes = aligned(ops.load(call.op).cache_bytes(call, program.context))
+        size_bytes = aligned(ops.cache_bytes(call))
         offsets.append(end if size_bytes else None)
         end += size_bytes
     return tuple(offsets), end

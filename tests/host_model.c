@@ -12,8 +12,8 @@
 extern int host_gates;
 uint64_t host_model_steps;
 static uint32_t state[CONTEXT]; /* the "KV cache": one hash a position */
-static float values[VOCAB];
-float *const edge_logits = values;
+_Alignas(16) uint8_t edge_arena[4 * VOCAB];
+_Alignas(16) uint8_t edge_kv_cache[1];
 static const uint32_t stop_ids[] = {2};
 
 #ifndef MODEL_SHA
@@ -25,6 +25,7 @@ static const uint32_t stop_ids[] = {2};
 const edge_facts edge_model = {
     .vocab_size = VOCAB,
     .context = CONTEXT,
+    .rows = 2,
     .bos_id = 1,
     .stop_ids = stop_ids,
     .stop_count = 1,
@@ -45,10 +46,17 @@ static uint32_t mix(uint32_t x) {
     return x ^ x >> 16;
 }
 
-void edge_step(uint32_t token, uint32_t position, int want_logits) {
-    if (token >= VOCAB || position >= CONTEXT || !host_gates) abort();
-    host_model_steps++;
-    state[position] = mix((position ? state[position - 1] : 0) + token * 0x9e3779b9u + 1u);
+void edge_step(uint8_t *arena, uint8_t *kv_cache, const uint32_t *tokens, uint32_t count, uint32_t position,
+               int want_logits) {
+    float *values = (float *)(void *)arena;
+    (void)kv_cache;
+    if (count < 1 || count > edge_model.rows) abort();
+    for (; count--; tokens++, position++) {
+        if (*tokens >= VOCAB || position >= CONTEXT || !host_gates) abort();
+        host_model_steps++;
+        state[position] = mix((position ? state[position - 1] : 0) + *tokens * 0x9e3779b9u + 1u);
+    }
+    position--;
     if (!want_logits) return;
     for (uint32_t i = 0; i < VOCAB; i++) values[i] = (float)(mix(state[position] ^ i) >> 8) / 1048576.0f;
 }

@@ -31,8 +31,8 @@ def source(calls: Sequence[Call], lengths: Lengths, features: frozenset[str]) ->
     lines = [f'#include "{name}.h"' for name in ops.names()]
     for i, (call, (ins, outs)) in enumerate(zip(calls, lengths, strict=True)):
         op = ops.load(call.op)
-        c = {name: name for name in ("token", "position", "workspace", "cache")}
-        for name, array in op.layout(call).items():
+        c = {name: name for name in ("tokens", "position", "count", "workspace", "cache")}
+        for name, array in ops.layout(call, features).items():
             c[name] = f"{name}_{i}"
             numbers = ",".join(f"{x!s}f" if array.dtype == np.float32 else str(x) for x in array.ravel())
             lines.append(
@@ -43,8 +43,9 @@ def source(calls: Sequence[Call], lengths: Lengths, features: frozenset[str]) ->
                 c[f"{kind}{j}"] = f"values[{j + (len(ins) if kind == 'out' else 0)}]"
                 c[f"{kind}{j}_count"] = str(length)
         lines.append(f"void call_{i}(const uint32_t *step, float **values, void *cache, void *workspace) {{")
-        lines.append("    uint32_t token = step[0], position = step[1];")
-        lines.append("    (void)token, (void)position, (void)values, (void)cache, (void)workspace;")
+        lines.append("    uint32_t position = step[0], count = step[1];")
+        lines.append("    const uint32_t *tokens = step + 2;")
+        lines.append("    (void)position, (void)count, (void)tokens, (void)values, (void)cache, (void)workspace;")
         lines.append(f"    {op.statement(call, features, c)}\n}}")
     return "\n".join(lines) + "\n"
 
@@ -59,9 +60,9 @@ def kernel_files(features: frozenset[str]) -> list[Path]:
 class Runner(ABC):
     """Compiled calls; what a call keeps from step to step is kept here."""
 
-    def __init__(self, calls: Sequence[Call], lengths: Lengths) -> None:
-        self.calls, self.lengths = calls, lengths
-        sizes = [ops.load(c.op).cache_bytes(c, int(c.attributes.get("context", 0))) for c in calls]
+    def __init__(self, calls: Sequence[Call], lengths: Lengths, features: frozenset[str]) -> None:
+        self.calls, self.lengths, self.features = calls, lengths, features
+        sizes = [ops.cache_bytes(c) for c in calls]
         self.caches = [b"\xa5" * size for size in sizes]  # a device does not clear them either
 
     @abstractmethod
@@ -70,10 +71,15 @@ class Runner(ABC):
 
     def run(self, i: int, inputs: Sequence[Array], token: int = 0, position: int = 0) -> tuple[Array, ...]:
         """Outputs of call i for float32 inputs; an output that is an input by its index shares its memory."""
-        call, (_, outs) = self.calls[i], self.lengths[i]
-        values = [array.astype(np.float32).tobytes() for array in inputs] + [b"\xa5" * 4 * length for length in outs]
-        workspace = ops.load(call.op).workspace_bytes(call)
-        step = np.array([token, position], np.uint32).tobytes()
+        return self.run_rows(i, inputs, [token], position)
+
+    def run_rows(self, i: int, inputs: Sequence[Array], tokens: Sequence[int], position: int) -> tuple[Array, ...]:
+        """The same for several tokens at once: inputs and outputs are all their rows, one after the other."""
+        call, (_, outs), rows = self.calls[i], self.lengths[i], len(tokens)
+        values = [array.astype(np.float32).tobytes() for array in inputs]
+        values += [b"\xa5" * 4 * length * rows for length in outs]
+        workspace = ops.workspace_bytes(call, self.features, rows)
+        step = np.array([position, rows, *tokens], np.uint32).tobytes()
         after, self.caches[i] = self.invoke(i, step, values, self.caches[i], workspace)
         results = []
         for j, index in enumerate(call.outputs):
@@ -101,7 +107,7 @@ class HostRunner(Runner):
         folder: Path,
         sanitize: bool = False,
     ) -> None:
-        super().__init__(calls, lengths)
+        super().__init__(calls, lengths, PORTABLE)
         path = folder / "calls.c"
         path.write_text(source(calls, lengths, PORTABLE), encoding="utf-8")
         out = folder / ("checked.so" if sanitize else "plain.so")
@@ -130,7 +136,7 @@ class CortexRunner(Runner):
         folder: Path,
         counting: bool = False,
     ) -> None:
-        super().__init__(calls, lengths)
+        super().__init__(calls, lengths, features)
         path = folder / "calls.c"
         path.write_text(source(calls, lengths, features), encoding="utf-8")
         self.cortex = Cortex(core, [path, *kernel_files(features)], INCLUDES, folder)

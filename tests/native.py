@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Facts(ctypes.Structure):
     _fields_ = [
         ("vocab_size", ctypes.c_uint32),
         ("context", ctypes.c_uint32),
+        ("rows", ctypes.c_uint32),
+        ("logits_offset_bytes", ctypes.c_uint32),
         ("bos_id", ctypes.c_uint32),
         ("stop_ids", ctypes.POINTER(ctypes.c_uint32)),
         ("stop_count", ctypes.c_size_t),
@@ -46,12 +49,20 @@ class Native:
         path = folder / ("checked.so" if sanitize else "model.so")
         self.library = ctypes.CDLL(str(build_host(files, [folder, *sources.includes], path, sanitize=sanitize)))
         self.facts = Facts.in_dll(self.library, "edge_model")
-        self._logits = ctypes.POINTER(ctypes.c_float).in_dll(self.library, "edge_logits")
+        self._arena = (ctypes.c_uint8 * sources.arena_bytes).in_dll(self.library, "edge_arena")
+        self._kv_cache = (ctypes.c_uint8 * max(sources.kv_cache_bytes, 1)).in_dll(self.library, "edge_kv_cache")
 
     def step(self, token: int, position: int, want_logits: bool = True) -> NDArray[np.float32]:
         """Logits float32 [vocab_size]; whatever their memory holds where they are not wanted."""
-        self.library.edge_step(ctypes.c_uint32(token), ctypes.c_uint32(position), ctypes.c_int(want_logits))
-        return np.ctypeslib.as_array(self._logits, (self.facts.vocab_size,)).copy()
+        return self.steps([token], position, want_logits)
+
+    def steps(self, tokens: Sequence[int], position: int, want_logits: bool = True) -> NDArray[np.float32]:
+        """Up to `rows` tokens at once; the logits of the last."""
+        ids = (ctypes.c_uint32 * len(tokens))(*tokens)
+        count, at = ctypes.c_uint32(len(tokens)), ctypes.c_uint32(position)
+        self.library.edge_step(self._arena, self._kv_cache, ids, count, at, ctypes.c_int(want_logits))
+        offset, size = self.facts.logits_offset_bytes, self.facts.vocab_size
+        return np.frombuffer(bytes(self._arena), np.float32, size, offset).copy()
 
 
 def same_bits(a: NDArray[Any], b: NDArray[Any]) -> bool:

@@ -81,8 +81,8 @@ def test_sizes() -> None:
     assert short.weight_bytes < whole.weight_bytes  # the RoPE tables shrink as well
     declared = re.findall(r"extern const (\w+?)(\d*)(?:_t)? w_\d+\[(\d+)\]", whole.files["weights.h"])
     assert whole.weight_bytes == sum(int(count) * (int(bits) // 8 if bits else 4) for _, bits, count in declared)
-    assert f"arena[{whole.arena_bytes // 4}]" in whole.files["model.c"]
-    assert f"kv_cache[{whole.kv_cache_bytes}]" in whole.files["model.c"]
+    assert f"edge_arena[{whole.arena_bytes}]" in whole.files["memory.c"]
+    assert f"edge_kv_cache[{whole.kv_cache_bytes}]" in whole.files["memory.c"]
 
 
 def test_tied_head_shares_the_embedding() -> None:

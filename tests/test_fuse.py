@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edge.make.convert import convert
 from firmware_tools import fuse, graph, interpret
 from firmware_tools.errors import UserError
+from firmware_tools.program import Program
 
 ATTENTION = ["rms_norm", "fully_connected", "rope", "attention", "fully_connected", "add"]
 FEED_FORWARD = ["rms_norm", "fully_connected", "swiglu", "fully_connected", "add"]
@@ -30,7 +31,7 @@ def model(request: pytest.FixtureRequest) -> bytes:
     return convert(tiny.checkpoint(), request.param)
 
 
-def same(a: fuse.Program, b: fuse.Program) -> bool:
+def same(a: Program, b: Program) -> bool:
     """Do two programs compute the same, up to the numbers of values and the order of an addition's operands?"""
 
     def operands(call: Any) -> Any:
@@ -50,7 +51,7 @@ def test_finds_the_decoder(model: bytes) -> None:
     shape = read.card["architecture"]
     assert [call.op for call in program.calls] == OPS
     assert all(getattr(program, name) == shape[name] for name in SIZES)
-    assert program.values[program.logits] == shape["vocab_size"]
+    assert program.values[program.logits].size == shape["vocab_size"]
     assert program.calls[-1].outputs == (program.logits,)
     bits = 8 if read.card["quantization"] == "int8" else 32
     assert {call.attributes["cache_bits"] for call in program.calls if call.op == "attention"} == {bits}

@@ -15,17 +15,17 @@ from kernels import CortexRunner, HostRunner, Runner
 from edge.make.checkpoints import Checkpoint
 from edge.make.convert import convert
 from firmware_tools import fuse, graph, interpret
-from firmware_tools.fuse import Program
 from firmware_tools.ops import Array
+from firmware_tools.program import DecoderProgram
 
 TOKENS = 256  # of stories260K
 
 
-def program(checkpoint: Checkpoint, scheme: str, context: int | None = None) -> Program:
+def program(checkpoint: Checkpoint, scheme: str, context: int | None = None) -> DecoderProgram:
     return fuse.program(graph.read(convert(checkpoint, scheme, context)))
 
 
-def in_c(decoder: Program, runner: Runner, token: int, position: int) -> Array:
+def in_c(decoder: DecoderProgram, runner: Runner, token: int, position: int) -> Array:
     """The logits of one token, every call of the program by the runner's kernels."""
     values: dict[int, Array] = {}
     for i, call in enumerate(decoder.calls):
@@ -34,14 +34,15 @@ def in_c(decoder: Program, runner: Runner, token: int, position: int) -> Array:
     return values[decoder.logits]
 
 
-def runner_on(where: str, decoder: Program, folder: Path) -> Runner:
-    lengths = [tuple(tuple(decoder.values[k] for k in side) for side in (c.inputs, c.outputs)) for c in decoder.calls]
+def runner_on(where: str, decoder: DecoderProgram, folder: Path) -> Runner:
+    sizes = [value.size for value in decoder.values]
+    lengths = [tuple(tuple(sizes[k] for k in side) for side in (c.inputs, c.outputs)) for c in decoder.calls]
     if where == "host":
         return HostRunner(decoder.calls, lengths, folder)
     return CortexRunner(M4, M4.features, decoder.calls, lengths, folder)
 
 
-def assert_equal_in_c(decoder: Program, runner: Runner, tokens: list[int]) -> None:
+def assert_equal_in_c(decoder: DecoderProgram, runner: Runner, tokens: list[int]) -> None:
     run = interpret.start(decoder)
     for position, token in enumerate(tokens):
         logits = interpret.step(decoder, run, token, position)
@@ -63,7 +64,7 @@ def test_stories_equal_their_kernels(shared_data: Path, where: str, tmp_path: Pa
     assert_equal_in_c(decoder, runner_on(where, decoder, tmp_path), spoken[0][0])
 
 
-def against_float(decoder: Program, spoken: texts.Texts) -> tuple[float, float]:
+def against_float(decoder: DecoderProgram, spoken: texts.Texts) -> tuple[float, float]:
     """Mean KL divergence from the float model, nats a token, and how often both find the same token likeliest."""
     logits = []
     for tokens, _ in spoken:

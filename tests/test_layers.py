@@ -31,6 +31,7 @@ DRAWING = (
     ("firmware_tools.interpret",),
     ("firmware_tools.plan",),
     ("firmware_tools.fuse", "firmware_tools.fuse_attention", "firmware_tools.matcher"),
+    ("firmware_tools.program",),
     ("firmware_tools.ops",),
     ("firmware_tools.boards",),
     ("firmware_tools.graph", "firmware_tools.verify", "firmware_tools.contract"),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from edge.make.convert import convert
 from firmware_tools import fuse, graph, ops, plan
 from firmware_tools.ops import Call
+from firmware_tools.program import Program, Value
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> fuse.Program:
+def programs(draw: st.DrawFn) -> Program:
     """Random programs of real ops: any op may read any value of a fitting size, however old."""
     values: list[int] = []
     calls: list[Call] = []
@@ -41,29 +42,34 @@ def programs(draw: st.DrawFn) -> fuse.Program:
             give(op, (x,), values[x], gain=np.ones(values[x], np.float32))
         elif values[x] % 2 == 0:
             give(op, (x,), values[x] // 2)
-    return fuse.Program(tuple(calls), tuple(values), len(values) - 1, 0, values[-1], 8, 0, 1, 1, 2)
+    kinds = tuple(Value("float32", (size,)) for size in values)
+    return Program(tuple(calls), kinds, (), (len(values) - 1,), draw(st.integers(0, len(calls))))
 
 
 SCRIBBLE = -2
 
 
-def run_through(program: fuse.Program, layout: plan.Plan) -> None:
+DSP = frozenset({"dsp", "fpu"})
+
+
+def run_through(program: Program, layout: plan.Plan, rows: int = 1) -> None:
     """Carries the plan out on a map of bytes, each owned by the value last written there.
 
     Every call first scribbles on its workspace, then writes its outputs; only inputs that it may overwrite can be gone
     after that.
     """
     owner = np.full(layout.arena_bytes, -1)
+    sizes_bytes = plan.row_bytes(program, rows)
 
     def place(value: int) -> slice:
         start = layout.offsets_bytes[value]
-        assert start + 4 * program.values[value] <= layout.arena_bytes
-        return slice(start, start + 4 * program.values[value])
+        assert start + sizes_bytes[value] <= layout.arena_bytes
+        return slice(start, start + sizes_bytes[value])
 
     for index, call in enumerate(program.calls):
         workspace, scratch = layout.workspace_offsets_bytes[index], slice(0)
         if workspace is not None:
-            scratch = slice(workspace, workspace + ops.load(call.op).workspace_bytes(call))
+            scratch = slice(workspace, workspace + ops.workspace_bytes(call, DSP, rows if index < program.head else 1))
             assert scratch.stop <= layout.arena_bytes
         owner[scratch] = SCRIBBLE
         assert all((owner[place(value)] == value).all() for value in call.inputs), f"call {index} has lost an input"
@@ -73,23 +79,24 @@ def run_through(program: fuse.Program, layout: plan.Plan) -> None:
         for value in set(call.inputs) - allowed:
             assert (owner[place(value)] == value).all(), f"call {index} overwrites what it reads"
         assert (owner[scratch] == SCRIBBLE).all(), f"call {index} writes into its workspace"
-    assert (owner[place(program.logits)] == program.logits).all(), "the logits do not live to the end"
+    for value in program.outputs:
+        assert (owner[place(value)] == value).all(), "an output does not live to the end"
 
 
 @settings(max_examples=150, deadline=None)
-@given(programs())
-def test_nothing_needed_is_overwritten(program: fuse.Program) -> None:
-    layout = plan.plan(program)
-    run_through(program, layout)
+@given(programs(), st.integers(1, 4))
+def test_nothing_needed_is_overwritten(program: Program, rows: int) -> None:
+    layout = plan.plan(program, DSP, rows)
+    run_through(program, layout, rows)
     assert layout.live_bytes <= layout.arena_bytes <= 1.5 * layout.live_bytes
     assert all(offset % plan.ALIGNMENT_BYTES == 0 for offset in layout.offsets_bytes)
-    assert layout == plan.plan(program)
+    assert layout == plan.plan(program, DSP, rows)
 
 
 def test_the_check_sees_overlaps() -> None:
     """A plan that puts everything at the start fails it."""
     program = fuse.program(graph.read(convert(tiny.checkpoint())))
-    good = plan.plan(program)
+    good = plan.plan(program, DSP)
     bad = dataclasses.replace(good, offsets_bytes=(0,) * len(program.values))
     with pytest.raises(AssertionError):
         run_through(program, bad)
@@ -98,7 +105,7 @@ def test_the_check_sees_overlaps() -> None:
 @pytest.mark.parametrize("scheme", ["int8", "float32"])
 def test_decoders_take_no_more_than_lives_at_once(scheme: str) -> None:
     program = fuse.program(graph.read(convert(tiny.checkpoint(), scheme)))
-    layout = plan.plan(program)
+    layout = plan.plan(program, DSP)
     run_through(program, layout)
     assert layout.arena_bytes == layout.live_bytes
 
@@ -123,8 +130,8 @@ def test_a_gap_that_fits_best_is_taken() -> None:
 
 def test_caches_follow_each_other() -> None:
     program = fuse.program(graph.read(convert(tiny.checkpoint())), 10)
-    layout = plan.plan(program)
-    sizes = [ops.load(call.op).cache_bytes(call, 10) for call in program.calls]
+    layout = plan.plan(program, DSP)
+    sizes = [ops.cache_bytes(call) for call in program.calls]
     starts = [start for start in layout.cache_offsets_bytes if start is not None]
     assert len(starts) == program.layers == sum(size > 0 for size in sizes)
     assert starts == [sum(plan.aligned(size) for size in sizes if size) // len(starts) * i for i in range(len(starts))]

@@ -13,8 +13,9 @@ from edge.terminal import clean, one_line
 from firmware_tools import boards, fuse, graph, plan
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
-from firmware_tools.compile import needs
+from firmware_tools.compile import needs, rows_at_once
 from firmware_tools.errors import UserError
+from firmware_tools.program import Program
 
 CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exactly
 
@@ -86,7 +87,7 @@ def summarize(path: Path, board: str | None = None, context: int | None = None) 
         parameters=_parameters(program),
         calls=dict(Counter(call.op for call in program.calls)),
         fits=fits,
-        arena=tuple(_arena(program)) if board else (),
+        arena=tuple(_arena(program, chosen[0])) if board else (),
     )
 
 
@@ -114,7 +115,7 @@ def _border(signature: graph.Signature) -> dict[str, str]:
     return {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors}
 
 
-def _parameters(program: fuse.Program) -> int:
+def _parameters(program: Program) -> int:
     """Trained numbers, each counted once: weights, gains and biases, not scales and tables."""
     trained = {
         id(array): array.size
@@ -143,11 +144,12 @@ def _fit(model: graph.Graph, board: Board, context: int | None) -> Fit:
     )
 
 
-def _arena(program: fuse.Program) -> Iterator[Block]:
-    layout = plan.plan(program)
+def _arena(program: Program, board: Board) -> Iterator[Block]:
+    rows = rows_at_once(board)
+    layout, sizes_bytes = plan.plan(program, board.features, rows), plan.row_bytes(program, rows)
     for call, workspace in zip(program.calls, layout.workspace_offsets_bytes, strict=True):
         (result,) = call.outputs
-        yield Block(call.op, layout.offsets_bytes[result], plan.FLOAT_BYTES * program.values[result], workspace)
+        yield Block(call.op, layout.offsets_bytes[result], sizes_bytes[result], workspace)
 
 
 # -------------------------------------------------------------------------------------------------- as data and as text

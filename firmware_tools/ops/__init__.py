@@ -1,21 +1,33 @@
 """Ops: one stem each. `X.py` explains, computes in numpy and lowers; `X.c` computes on the device.
 
-The compiler walks a `Program` (fuse.py): a list of `Call`s in order. For a call whose `op` is X it uses from X.py:
+The compiler walks a `Program` (program.py): a list of `Call`s in order. For a call whose `op` is X it uses from X.py:
 
     reference(call, inputs, run) -> outputs    the device's arithmetic in numpy, equal to the C bit for bit
     kernel(call, features) -> str              name of the C function for these constants' types and this core
-    layout(call) -> dict[str, array]           the constants as they lie in flash (packed, padded); others as they are
     statement(call, features, c) -> str        one C statement that calls the kernel; c maps names to C expressions:
                                                each constant's name, in0…, out0…, their lengths in0_count…,
-                                               out0_count…, and token, position, workspace, cache
-    workspace_bytes(call) -> int               scratch the kernel needs while it runs (0: none)
-    cache_bytes(call, context) -> int          state it keeps between steps, its part of the KV cache (0: none)
-    IN_PLACE                                   optional: pairs (output, input) where the output may take the memory of
-                                               an input that nobody needs afterwards
+                                               out0_count…, and tokens, position, count, workspace, cache
+
+and, where it has them:
+
+    layout(call, features) -> dict[str, array] the constants as they lie in flash (packed, padded); else as they are
+    workspace_bytes(call, features, rows)      scratch the kernel needs while it runs, for so many rows at once
+    cache_bytes(call)                          state it keeps between steps, its part of the KV cache
+    IN_PLACE                                   pairs (output, input) where the output may take the memory of an input
+                                               that nobody needs afterwards
+
+A decoder computes `count` tokens at once, the rows of its values: row r is the token tokens[r] at position + r. The
+reference is of one token, and a kernel gives the same bits however many rows it is asked for.
+
+Ops of any .tflite, beside those of decoders, also say which operators of a file they are:
+
+    OPERATORS                                  names of builtin operators in the schema, as ("CONV_2D",)
+    lower(operator, subgraph) -> Call          the call; its inputs and outputs are indices of computed tensors, what
+                                               the file stores is among its constants; raises Unsupported
 
 `X.h` declares the kernels; `X_dsp.c` and the like hold the faster ways of some cores, compiled where Board.features has
 the name. The docstring of X.py gives shapes, units and the source of the formula. To add an op, write the stem, a
-pattern in fuse.py, and name it in the README.
+pattern in fuse.py or a `lower`, and name it in the README.
 """
 
 from __future__ import annotations
@@ -32,20 +44,28 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+class Unsupported(Exception):
+    """Why an op does not take an operator of a file, as a clause, and what may help."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
 @dataclass(frozen=True)
 class Call:
     """One op at one place of the program.
 
-    inputs and outputs are indices into Program.values (all float32 vectors, in the arena); an output that is also an
-    input is computed in place. constants are numpy arrays, those shared between calls the same object; attributes are
-    numbers that become literals in C.
+    inputs and outputs are indices into Program.values; an output that is also an input is computed in place. constants
+    are numpy arrays, those shared between calls the same object; attributes are numbers that become literals in C.
     """
 
     op: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     constants: Mapping[str, Array] = field(default_factory=dict)
-    attributes: Mapping[str, float | int] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -66,3 +86,22 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """The module of the op called name."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
+    """The constants of a call as they lie in flash on a core with these features."""
+    stem = load(call.op)
+    laid_out: dict[str, Array] = stem.layout(call, features) if hasattr(stem, "layout") else dict(call.constants)
+    return laid_out
+
+
+def workspace_bytes(call: Call, features: frozenset[str], rows: int = 1) -> int:
+    """Scratch that the kernel of a call needs while it computes so many rows at once."""
+    stem = load(call.op)
+    return int(stem.workspace_bytes(call, features, rows)) if hasattr(stem, "workspace_bytes") else 0
+
+
+def cache_bytes(call: Call) -> int:
+    """What a call keeps from step to step."""
+    stem = load(call.op)
+    return int(stem.cache_bytes(call)) if hasattr(stem, "cache_bytes") else 0

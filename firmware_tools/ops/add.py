@@ -21,17 +21,5 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return "edge_add_f32"
 
 
-def layout(call: Call) -> dict[str, Array]:
-    return dict(call.constants)
-
-
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
-    return f"{kernel(call, features)}({c['in0']}, {c['in1']}, {c['out0']}, {c['out0_count']});"
-
-
-def workspace_bytes(call: Call) -> int:
-    return 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0
+    return f"{kernel(call, features)}({c['in0']}, {c['in1']}, {c['out0']}, {c['out0_count']} * {c['count']});"

@@ -4,11 +4,11 @@
 #include "attention_s8.h"
 #include "exp.h"
 
-void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
-                       void *workspace) {
+void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, size_t count,
+                       void *cache, void *workspace) {
     edge_core core = {edge_quantize,      edge_scores, edge_top,          edge_find_factors,
                       edge_largest_score, edge_weigh,  edge_weighted_sums};
-    edge_attend_s8(core, position, qkv, y, shape, cache, workspace);
+    edge_attend_s8(core, position, qkv, y, shape, count, cache, workspace);
 }
 
 /* Softmax weights, not yet divided by their sum, which is returned. */
@@ -27,8 +27,8 @@ static float weigh_f32(const float *query, const float *keys, size_t count, size
     return sum;
 }
 
-void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
-                        void *workspace) {
+static void attend_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
+                       void *workspace) {
     size_t head_dim = shape->head_dim, count = position + 1, head_floats = shape->context * head_dim;
     size_t group = shape->heads / shape->kv_heads;
     float *keys = cache, *values = keys + shape->kv_heads * head_floats, *weights = workspace;
@@ -47,4 +47,10 @@ void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edg
             }
         }
     }
+}
+
+void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, size_t count,
+                        void *cache, void *workspace) {
+    for (; count--; position++, qkv += edge_qkv_size(shape), y += shape->heads * shape->head_dim)
+        attend_f32(position, qkv, y, shape, cache, workspace);
 }

@@ -11,13 +11,18 @@ typedef struct {
     float limit; /* int8 cache: the largest integer weight of a value */
 } edge_attention_shape;
 
-/* Writes the keys and values of qkv[heads + 2 kv_heads][head_dim] to row position of the cache and attends rows 0 to
- * position: y[heads][head_dim]. Cache and workspace as firmware_tools/ops/attention.py sizes them, 4-byte aligned. */
-void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
-                       void *workspace);
+/* Floats of one token's queries, keys and values. */
+static inline size_t edge_qkv_size(const edge_attention_shape *shape) {
+    return (shape->heads + 2 * shape->kv_heads) * shape->head_dim;
+}
+
+/* For each of count tokens, the first at position: writes the keys and values of qkv[heads + 2 kv_heads][head_dim] to the
+ * token's row of the cache and attends all rows up to that: y[heads][head_dim]. Cache and workspace as firmware_tools/ops/attention.py sizes them, 4-byte aligned. */
+void edge_attention_s8(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, size_t count,
+                       void *cache, void *workspace);
 void edge_attention_s8_dsp(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape,
-                           void *cache, void *workspace);
-void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, void *cache,
-                        void *workspace);
+                           size_t count, void *cache, void *workspace);
+void edge_attention_f32(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape, size_t count,
+                        void *cache, void *workspace);
 
 #endif

@@ -123,18 +123,15 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return f"edge_attention_s8{'_dsp' if 'dsp' in features else ''}"
 
 
-def layout(call: Call) -> dict[str, Array]:
-    return dict(call.constants)
-
-
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
     shape = ", ".join(f".{n} = {int(call.attributes[n])}" for n in ("heads", "kv_heads", "head_dim", "context"))
     shape += f", .scale = {score_scale(call)!s}f, .limit = {weight_limit(call)}"
-    arguments = (c["position"], c["in0"], c["out0"], f"&(edge_attention_shape){{{shape}}}", c["cache"], c["workspace"])
+    shape = f"&(edge_attention_shape){{{shape}}}"
+    arguments = (c["position"], c["in0"], c["out0"], shape, c["count"], c["cache"], c["workspace"])
     return f"{kernel(call, features)}({', '.join(arguments)});"
 
 
-def workspace_bytes(call: Call) -> int:
+def workspace_bytes(call: Call, features: frozenset[str], rows: int) -> int:
     """A score for each position; with an int8 cache also a factor of the value, and a quantized row of head_dim."""
     slots = padded(int(call.attributes["context"]))
     if call.attributes["cache_bits"] == 32:
@@ -142,8 +139,8 @@ def workspace_bytes(call: Call) -> int:
     return 8 * slots + 2 * padded(int(call.attributes["head_dim"]))
 
 
-def cache_bytes(call: Call, context: int) -> int:
-    kv_heads, head_dim = int(call.attributes["kv_heads"]), int(call.attributes["head_dim"])
+def cache_bytes(call: Call) -> int:
+    kv_heads, context, head_dim = (int(call.attributes[name]) for name in ("kv_heads", "context", "head_dim"))
     if call.attributes["cache_bits"] == 32:
         return 2 * 4 * kv_heads * context * head_dim
     return 2 * kv_heads * padded(context) * (padded(head_dim) + 2)

@@ -94,8 +94,8 @@ EDGE_PART uint32_t edge_weigh_dsp(const int32_t *scores, size_t count, int32_t l
 }
 
 void edge_attention_s8_dsp(uint32_t position, const float *qkv, float *y, const edge_attention_shape *shape,
-                           void *cache, void *workspace) {
+                           size_t count, void *cache, void *workspace) {
     edge_core core = {edge_quantize_dsp,      edge_scores_dsp, edge_top_dsp,          edge_find_factors_dsp,
                       edge_largest_score_dsp, edge_weigh_dsp,  edge_weighted_sums_dsp};
-    edge_attend_s8(core, position, qkv, y, shape, cache, workspace);
+    edge_attend_s8(core, position, qkv, y, shape, count, cache, workspace);
 }

@@ -116,8 +116,8 @@ static inline void edge_attend_head(edge_core core, const float *query, float *y
     }
 }
 
-static inline void edge_attend_s8(edge_core core, uint32_t position, const float *qkv, float *y,
-                                  const edge_attention_shape *shape, void *cache, void *workspace) {
+static inline void edge_attend_token_s8(edge_core core, uint32_t position, const float *qkv, float *y,
+                                        const edge_attention_shape *shape, void *cache, void *workspace) {
     size_t count = position + 1, head_dim = shape->head_dim, slots = edge_blocks(shape->context) * 4;
     size_t group = shape->heads / shape->kv_heads;
     int32_t *scores = workspace, *value_factors = scores + slots;
@@ -133,6 +133,12 @@ static inline void edge_attend_s8(edge_core core, uint32_t position, const float
         for (size_t h = 0; h < group; h++, qkv += head_dim, y += head_dim)
             edge_attend_head(core, qkv, y, shape, kv, shared, scores, words);
     }
+}
+
+static inline void edge_attend_s8(edge_core core, uint32_t position, const float *qkv, float *y,
+                                  const edge_attention_shape *shape, size_t count, void *cache, void *workspace) {
+    for (; count--; position++, qkv += edge_qkv_size(shape), y += shape->heads * shape->head_dim)
+        edge_attend_token_s8(core, position, qkv, y, shape, cache, workspace);
 }
 
 #endif

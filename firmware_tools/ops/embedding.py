@@ -26,7 +26,7 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return f"edge_embedding_{'s8' if 'scales' in call.constants else 'f32'}"
 
 
-def layout(call: Call) -> dict[str, Array]:
+def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
     constants = dict(call.constants)
     if "scales" in constants:
         constants["weights"] = pack(constants["weights"])
@@ -35,12 +35,4 @@ def layout(call: Call) -> dict[str, Array]:
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
     tables = ", ".join(c[name] for name in ("weights", "scales") if name in call.constants)
-    return f"{kernel(call, features)}({c['token']}, {c['out0']}, {tables}, {call.constants['weights'].shape[1]});"
-
-
-def workspace_bytes(call: Call) -> int:
-    return 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0
+    return f"{kernel(call, features)}({c['tokens']}, {c['out0']}, {tables}, {c['out0_count']}, {c['count']});"

@@ -39,7 +39,7 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return f"edge_fully_connected_s8{'_dsp' if 'dsp' in features else ''}"
 
 
-def layout(call: Call) -> dict[str, Array]:
+def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
     constants = dict(call.constants)
     if "scales" in constants:
         if constants["weights"].shape[1] > MOST_COLUMNS:
@@ -53,16 +53,12 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
     arguments = [c["in0"], c["out0"], c["weights"]]
     if "scales" in call.constants:
         arguments.append(c["scales"])
-    arguments += [c["bias"] if "bias" in call.constants else "NULL", str(n), str(k)]
+    arguments += [c["bias"] if "bias" in call.constants else "NULL", str(n), str(k), c["count"]]
     if "scales" in call.constants:
         arguments.append(c["workspace"])
     return f"{kernel(call, features)}({', '.join(arguments)});"
 
 
-def workspace_bytes(call: Call) -> int:
+def workspace_bytes(call: Call, features: frozenset[str], rows: int) -> int:
     """The quantized row; with SMLAD 2 bytes a column."""
     return 2 * padded(call.constants["weights"].shape[1]) if "scales" in call.constants else 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0

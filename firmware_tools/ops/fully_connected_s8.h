@@ -13,8 +13,9 @@ typedef struct {
                         const float *scales, float *y);
 } edge_core;
 
-static inline void edge_connect_s8(edge_core core, const float *x, float *y, const int8_t *weights, const float *scales,
-                                   const float *bias, size_t rows, size_t columns, void *workspace) {
+static inline void edge_connect_row_s8(edge_core core, const float *x, float *y, const int8_t *weights,
+                                       const float *scales, const float *bias, size_t rows, size_t columns,
+                                       void *workspace) {
     size_t blocks = edge_blocks(columns), whole = rows / 4, rest = rows % 4;
     const uint8_t *packed = (const uint8_t *)weights;
     edge_row row = core.quantize(x, columns, workspace);
@@ -29,6 +30,12 @@ static inline void edge_connect_s8(edge_core core, const float *x, float *y, con
         EDGE_ROLLED
         for (size_t n = 0; n < rows; n++) y[n] += bias[n];
     }
+}
+
+static inline void edge_connect_s8(edge_core core, const float *x, float *y, const int8_t *weights, const float *scales,
+                                   const float *bias, size_t rows, size_t columns, size_t count, void *workspace) {
+    for (; count--; x += columns, y += rows)
+        edge_connect_row_s8(core, x, y, weights, scales, bias, rows, columns, workspace);
 }
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* y[count] = x / sqrt(mean(x * x) + epsilon) * gain; y may be x. */
-void edge_rms_norm_f32(const float *x, float *y, const float *gain, float epsilon, size_t count);
+/* For each of count rows y[dim] = x / sqrt(mean(x * x) + epsilon) * gain; y may be x. */
+void edge_rms_norm_f32(const float *x, float *y, const float *gain, float epsilon, size_t dim, size_t count);
 
 #endif

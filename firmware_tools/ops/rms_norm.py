@@ -31,18 +31,8 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return "edge_rms_norm_f32"
 
 
-def layout(call: Call) -> dict[str, Array]:
-    return dict(call.constants)
-
-
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
     epsilon = f"{np.float32(call.attributes['epsilon'])!s}f"
-    return f"{kernel(call, features)}({c['in0']}, {c['out0']}, {c['gain']}, {epsilon}, {call.constants['gain'].size});"
-
-
-def workspace_bytes(call: Call) -> int:
-    return 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0
+    return (
+        f"{kernel(call, features)}({c['in0']}, {c['out0']}, {c['gain']}, {epsilon}, {c['out0_count']}, {c['count']});"
+    )

@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Rotates the pairs (i, i + head_dim / 2) of each head of x[heads][head_dim] by the angles of row position of
- * cosines[][head_dim / 2] and sines. */
-void edge_rope_f32(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads,
-                   size_t head_dim);
+/* For each of count rows x[stride]: rotates the pairs (i, i + head_dim / 2) of each of its first heads, [heads][head_dim],
+ * by the angles of row position, position + 1 … of cosines[][head_dim / 2] and sines. */
+void edge_rope_f32(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads, size_t head_dim,
+                   size_t stride, size_t count);
 
 #endif

@@ -28,18 +28,7 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return "edge_rope_f32"
 
 
-def layout(call: Call) -> dict[str, Array]:
-    return dict(call.constants)
-
-
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
     heads, head_dim = int(call.attributes["heads"]), int(call.attributes["head_dim"])
-    return f"{kernel(call, features)}({c['position']}, {c['out0']}, {c['cos']}, {c['sin']}, {heads}, {head_dim});"
-
-
-def workspace_bytes(call: Call) -> int:
-    return 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0
+    arguments = (c["position"], c["out0"], c["cos"], c["sin"], str(heads), str(head_dim), c["out0_count"], c["count"])
+    return f"{kernel(call, features)}({', '.join(arguments)});"

@@ -39,17 +39,5 @@ def kernel(call: Call, features: frozenset[str]) -> str:
     return f"edge_swiglu_s8{'_dsp' if 'dsp' in features else ''}"
 
 
-def layout(call: Call) -> dict[str, Array]:
-    return dict(call.constants)
-
-
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
-    return f"{kernel(call, features)}({c['in0']}, {c['out0']}, {c['out0_count']});"
-
-
-def workspace_bytes(call: Call) -> int:
-    return 0
-
-
-def cache_bytes(call: Call, context: int) -> int:
-    return 0
+    return f"{kernel(call, features)}({c['in0']}, {c['out0']}, {c['out0_count']}, {c['count']});"

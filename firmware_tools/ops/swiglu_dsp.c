@@ -3,9 +3,8 @@
 
 #include "sigmoid_table.h"
 
-void edge_swiglu_s8_dsp(const float *gate_up, float *y, size_t count) {
-    const float *up = gate_up + count, *end = up;
-    if (count == 0) return;
+static inline void swiglu_row(const float *gate_up, float *y, size_t size) {
+    const float *up = gate_up + size, *end = up;
     __asm__ volatile(
         "1:\n\t"
         "vldmia %[gate]!, {s0}\n\t"
@@ -25,4 +24,9 @@ void edge_swiglu_s8_dsp(const float *gate_up, float *y, size_t count) {
         : [gate] "+&r"(gate_up), [up] "+&r"(up), [y] "+&r"(y)
         : [end] "r"(end), [table] "r"(edge_sigmoid_table + 256)
         : "r3", "s0", "s1", "cc", "memory");
+}
+
+void edge_swiglu_s8_dsp(const float *gate_up, float *y, size_t size, size_t count) {
+    if (size == 0) return;
+    for (; count--; gate_up += 2 * size, y += size) swiglu_row(gate_up, y, size);
 }

@@ -42,7 +42,7 @@ static int generate(uint32_t position) {
     for (; position < edge_model.context; position++) {
         int byte = session_read();
         if (byte != PORT_NOTHING) return byte;
-        uint32_t id = edge_sample(&greedy, edge_logits, edge_model.vocab_size);
+        uint32_t id = edge_sample(&greedy, session_logits(), edge_model.vocab_size);
         if (session_is_stop(id)) return PORT_NOTHING;
         size_t bytes;
         const uint8_t *piece = edge_piece(id, &bytes);

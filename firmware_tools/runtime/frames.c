@@ -133,11 +133,8 @@ static void compute(unsigned gate, const uint8_t *payload, size_t count) {
             return;
         }
     }
-    session_start(gate);
-    for (uint32_t i = 0; i < count; i++) edge_step(read_u32(ids + 4 * i), position + i, i + 1 == count);
-    put_u64(session_stop(gate));
+    put_u64(session_compute(gate, ids, 4, (uint32_t)count, position));
     session_filled = position + (uint32_t)count;
-    session_has_logits = 1;
 }
 
 static void generate(const uint8_t *payload) {
@@ -155,7 +152,7 @@ static void generate(const uint8_t *payload) {
         if (payload[2] & SEED || !sampler.state) /* without a seed ever given it is 0, as on the host */
             edge_seed(&sampler, payload[2] & SEED ? read_u32(payload + 12) | (uint64_t)read_u32(payload + 16) << 32 : 0);
         while (count-- && session_filled < edge_model.context) {
-            uint32_t id = edge_sample(&sampler, edge_logits, edge_model.vocab_size);
+            uint32_t id = edge_sample(&sampler, session_logits(), edge_model.vocab_size);
             int stop = session_is_stop(id);
             put_u32(id);
             put_u64(stop ? 0 : session_decode(id, session_filled));
@@ -172,7 +169,7 @@ static void logits(uint32_t first) {
         error_number("logits end at ", edge_model.vocab_size - 1u);
     } else {
         for (; first < edge_model.vocab_size && replied + 4 <= FRAMES_REPLY_BYTES; first++)
-            put_u32(edge_float_bits(edge_logits[first]));
+            put_u32(edge_float_bits(session_logits()[first]));
     }
 }
 

@@ -181,9 +181,9 @@ __attribute__((noinline)) static float power(float x) {
 static uint32_t next_largest(uint32_t after) {
     uint32_t best = EDGE_NO_TOKEN;
     for (uint32_t i = 0; i < edge_model.vocab_size; i++) {
-        float x = edge_logits[i];
-        if (after != EDGE_NO_TOKEN && !(x < edge_logits[after] || (x == edge_logits[after] && i > after))) continue;
-        if (best == EDGE_NO_TOKEN ? x == x : x > edge_logits[best]) best = i;
+        float x = session_logits()[i];
+        if (after != EDGE_NO_TOKEN && !(x < session_logits()[after] || (x == session_logits()[after] && i > after))) continue;
+        if (best == EDGE_NO_TOKEN ? x == x : x > session_logits()[best]) best = i;
     }
     return best;
 }
@@ -195,12 +195,12 @@ static void results(void) {
         return;
     }
     uint32_t id = next_largest(EDGE_NO_TOKEN);
-    float largest = id == EDGE_NO_TOKEN ? 0.0f : edge_logits[id], sum = 0.0f;
-    for (uint32_t i = 0; i < edge_model.vocab_size; i++) sum += power(edge_logits[i] - largest);
+    float largest = id == EDGE_NO_TOKEN ? 0.0f : session_logits()[id], sum = 0.0f;
+    for (uint32_t i = 0; i < edge_model.vocab_size; i++) sum += power(session_logits()[i] - largest);
     session_print("m-results-[");
     for (int i = 0; i < RESULTS && id != EDGE_NO_TOKEN; i++, id = next_largest(id)) {
         session_say(i ? "," : "", id, ",");
-        print_probability(power(edge_logits[id] - largest) / sum);
+        print_probability(power(session_logits()[id] - largest) / sum);
     }
     session_print("]\r\n");
 }
@@ -210,7 +210,7 @@ static int repeat(int32_t times, uint32_t tokens) {
     edge_sampler greedy = {0.0f, 1.0f, 0};
     while (times-- > 0) {
         session_prefill_prompt(tokens);
-        session_decode(edge_sample(&greedy, edge_logits, edge_model.vocab_size), tokens);
+        session_decode(edge_sample(&greedy, session_logits(), edge_model.vocab_size), tokens);
         for (int byte; (byte = port_read()) != PORT_NOTHING;)
             if (byte == 0 || byte == PORT_BREAK) return 0;
     }

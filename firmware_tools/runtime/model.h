@@ -7,10 +7,13 @@
 #include <stdint.h>
 
 #define EDGE_NO_TOKEN 0xFFFFFFFFu
+#define EDGE_MOST_ROWS 4u
 
 typedef struct {
-    uint32_t vocab_size;         /* logits a step leaves in edge_logits */
+    uint32_t vocab_size;         /* logits of a step */
     uint32_t context;            /* positions the KV cache holds */
+    uint32_t rows;               /* tokens that one step takes at most, up to EDGE_MOST_ROWS */
+    uint32_t logits_offset_bytes; /* where in the arena a step leaves the logits */
     uint32_t bos_id;             /* put before a text prompt; EDGE_NO_TOKEN where the model has none */
     const uint32_t *stop_ids;    /* a sampled token among these ends the text */
     size_t stop_count;
@@ -21,10 +24,14 @@ typedef struct {
 } edge_facts;
 
 extern const edge_facts edge_model;
-extern float *const edge_logits; /* float32[vocab_size]; valid until the next step, wanted by it or not */
+/* Computes count tokens (1 to edge_model.rows), the first at position (0-based; positions below it must have been computed
+ * since start or rewind), and writes their keys and values into the KV cache. Where want_logits is not 0 the last token's
+ * logits, float32[vocab_size], lie logits_offset_bytes from the start of the arena until the next step. Arena and KV cache
+ * are the caller's, 16-byte aligned; what the cache holds is all that lives from step to step. */
+void edge_step(uint8_t *arena, uint8_t *kv_cache, const uint32_t *tokens, uint32_t count, uint32_t position,
+               int want_logits);
 
-/* Computes one token at one position (0-based; positions below it must have been computed since start or rewind),
- * writes its keys and values into the KV cache, and where want_logits is not 0 leaves the logits in edge_logits. */
-void edge_step(uint32_t token, uint32_t position, int want_logits);
+/* Both in firmware: generated, too. */
+extern uint8_t edge_arena[], edge_kv_cache[];
 
 #endif

@@ -8,7 +8,7 @@
 uint32_t session_filled;
 int session_has_logits;
 size_t session_text_bytes;
-uint16_t session_ids[SESSION_PROMPT_BYTES + 1];
+uint16_t session_ids[SESSION_PROMPT_BYTES + 2];
 static uint8_t prompt[SESSION_PROMPT_BYTES];
 static uint64_t started;
 
@@ -23,11 +23,26 @@ uint64_t session_stop(unsigned gate) {
     return ticks;
 }
 
-uint64_t session_decode(uint32_t id, uint32_t position) {
-    session_start(PORT_GATE_DECODE);
-    edge_step(id, position, 1);
+const float *session_logits(void) {
+    return (const float *)(const void *)(edge_arena + edge_model.logits_offset_bytes);
+}
+
+uint64_t session_compute(unsigned gate, const void *ids, size_t id_bytes, uint32_t count, uint32_t position) {
+    const uint8_t *at = ids;
+    session_start(gate);
+    while (count) {
+        uint32_t rows = count < edge_model.rows ? count : edge_model.rows, tokens[EDGE_MOST_ROWS] = {0};
+        for (uint32_t row = 0; row < rows; row++, at += id_bytes) __builtin_memcpy(tokens + row, at, id_bytes);
+        edge_step(edge_arena, edge_kv_cache, tokens, rows, position, rows == count);
+        position += rows;
+        count -= rows;
+    }
     session_has_logits = 1;
-    return session_stop(PORT_GATE_DECODE);
+    return session_stop(gate);
+}
+
+uint64_t session_decode(uint32_t id, uint32_t position) {
+    return session_compute(PORT_GATE_DECODE, &id, sizeof id, 1, position);
 }
 
 int session_is_stop(uint32_t id) {
@@ -61,20 +76,14 @@ uint32_t session_encode_prompt(void) {
         for (const char *c = edge_model.after; *c; c++) *at++ = (uint8_t)*c;
         count = (size_t)(at - prompt);
     }
-    size_t ids = edge_encode(prompt, count, session_ids, SESSION_PROMPT_BYTES + 1);
-    return (uint32_t)ids + (edge_model.bos_id != EDGE_NO_TOKEN);
+    uint32_t first = edge_model.bos_id != EDGE_NO_TOKEN;
+    session_ids[0] = (uint16_t)edge_model.bos_id;
+    return first + (uint32_t)edge_encode(prompt, count, session_ids + first, SESSION_PROMPT_BYTES + 1);
 }
 
 uint64_t session_prefill_prompt(uint32_t count) {
-    const uint16_t *ids = session_ids;
     session_filled = 0;
-    session_start(PORT_GATE_PREFILL);
-    for (uint32_t position = 0; position < count; position++) {
-        uint32_t id = position == 0 && edge_model.bos_id != EDGE_NO_TOKEN ? edge_model.bos_id : *ids++;
-        edge_step(id, position, position + 1 == count);
-    }
-    session_has_logits = 1;
-    return session_stop(PORT_GATE_PREFILL);
+    return session_compute(PORT_GATE_PREFILL, session_ids, sizeof *session_ids, count, 0);
 }
 
 int session_read(void) {

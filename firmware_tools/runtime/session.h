@@ -13,13 +13,19 @@
 typedef enum { MODE_LINES, MODE_FRAMES, MODE_CHAT } edge_mode;
 
 extern uint32_t session_filled;   /* positions 0..filled-1 hold what the host of the frames put there */
-extern int session_has_logits;    /* edge_logits are those of a step */
+extern int session_has_logits;    /* session_logits() are those of a step */
 extern size_t session_text_bytes; /* of the prompt's text, which db and chat write */
-extern uint16_t session_ids[SESSION_PROMPT_BYTES + 1];
+extern uint16_t session_ids[SESSION_PROMPT_BYTES + 2]; /* BOS, a token a byte, and one more that encoders may begin with */
 
 /* Raises the gate and reads the clock; then the same the other way round, giving the ticks between. */
 void session_start(unsigned gate);
 uint64_t session_stop(unsigned gate);
+
+const float *session_logits(void); /* float32[vocab_size] */
+
+/* Computes tokens at positions from position on, the gate high; the last one's logits are kept. ids: little-endian numbers
+ * of id_bytes (2 or 4) each. Returns ticks. */
+uint64_t session_compute(unsigned gate, const void *ids, size_t id_bytes, uint32_t count, uint32_t position);
 
 /* One decode step with logits, its gate high; returns ticks. */
 uint64_t session_decode(uint32_t id, uint32_t position);
