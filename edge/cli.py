@@ -227,12 +227,26 @@ def inspect(model: str, board: str | None, context: int | None, as_json: bool) -
 
 @main.command()
 @model_argument
-@click.option("--board", required=True, metavar="BOARD", help="One that `edge boards` lists.")
-@click.option("-o", "output", required=True, type=FILE, metavar="DIR", help="Folder for the image and its sources.")
+@click.option("--board", metavar="BOARD", help="A firmware image for one that `edge boards` lists.")
+@click.option("--library", is_flag=True, help="Instead of an image, a folder of C for one's own firmware.")
+@click.option("--core", metavar="CORE", help="With --library: generic (the default), cortex-m4 or another core.")
+@click.option("--prefix", metavar="NAME", help="With --library: what its names begin with (the default: model).")
+@click.option("-o", "output", required=True, type=FILE, metavar="DIR", help="Folder for what is made.")
 @context_option
 @json_option
-def build(model: str, board: str, output: Path, context: int | None, as_json: bool) -> None:
-    """Compile a model to a firmware image."""
+def build(model: str, board: str | None, library: bool, core: str | None, prefix: str | None, **rest: Any) -> None:
+    """Compile a model to a firmware image, or to C for one's own firmware."""
+    if library == (board is not None):
+        raise click.UsageError("give one of --board and --library")
+    if not library and (core or prefix):
+        raise click.UsageError("--core and --prefix go with --library")
+    if board is not None:
+        _build_image(model, board, **rest)
+    else:
+        _build_library(model, core or "generic", prefix or "model", **rest)
+
+
+def _build_image(model: str, board: str, output: Path, context: int | None, as_json: bool) -> None:
     from edge import zoo
     from edge.make import inspect
     from firmware_tools import boards, build, compile, graph
@@ -241,6 +255,16 @@ def build(model: str, board: str, output: Path, context: int | None, as_json: bo
     image = build.build(compile.compile_model(graph.read(zoo.find(model)), facts, context), facts)
     build.save(image, output)
     present(as_json, inspect.image_json(image), inspect.image_text(image, output))
+
+
+def _build_library(model: str, core: str, prefix: str, output: Path, context: int | None, as_json: bool) -> None:
+    from edge import zoo
+    from firmware_tools import graph, library
+
+    files = library.build_library(graph.read(zoo.find(model)), core, prefix, context)
+    library.save(files, output)
+    text = f"{output}: {len(files)} files for {core}; src/{prefix}.h explains its functions\n"
+    present(as_json, {"core": core, "prefix": prefix, "files": sorted(files)}, text)
 
 
 # ------------------------------------------------------------------------------------------------------------- Run

@@ -24,6 +24,7 @@ DRAWING = (
     ("firmware_tools.flashers",),
     ("firmware_tools.emulators",),
     ("firmware_tools.build", "firmware_tools.elf", "firmware_tools.linker", "firmware_tools.stack"),
+    ("firmware_tools.library",),
     ("firmware_tools.compile",),
     ("firmware_tools.link",),
     ("firmware_tools.info",),

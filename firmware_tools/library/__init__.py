@@ -1,0 +1,184 @@
+"""Sources -> a folder of C for somebody's own firmware: CMake, Arduino and Zephyr take it as it is.
+
+    src/PREFIX.h       the few functions a firmware calls; decoder.h here
+    src/PREFIX.c       what they do; decoder.c here
+    src/internal/      the generated model, its weights, and the kernels and runtime parts that it uses
+    CMakeLists.txt, library.properties, zephyr/
+
+Every external name begins with the prefix, so that several libraries link into one firmware. Nothing in it is variable:
+memory comes from the caller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from firmware_tools import boards
+from firmware_tools.boards import Board, Memory
+from firmware_tools.compile import RUNTIME, Sources, c_string, compile_model
+from firmware_tools.errors import UserError
+from firmware_tools.graph import Graph
+from firmware_tools.plan import ALIGNMENT_BYTES
+
+HERE = Path(__file__).parent
+GENERIC = "generic"
+MARK = "library.properties"  # a folder with this file and src/internal is one of ours
+PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
+# gcc would contract products and sums of floats where no flag forbids it, as in an Arduino sketch
+NO_CONTRACTION = """#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+"""
+NO_SECTIONS = """/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
+/* Constants lie where the linker puts constants. */
+#define EDGE_WEIGHTS
+#define EDGE_VOCABULARY
+"""
+# what a core's kernels need of the compiler: (feature, macro of the Arm C Language Extensions)
+REQUIREMENTS = (("dsp", "__ARM_FEATURE_DSP"), ("mve", "__ARM_FEATURE_MVE"))
+
+
+def cores() -> tuple[str, ...]:
+    """What a library can be built for: `generic`, and the cores of the boards by the names that GCC's -mcpu takes."""
+    return (GENERIC, *sorted({_core(boards.load(name)) for name in boards.names()}))
+
+
+def build_library(graph: Graph, core: str, prefix: str, context: int | None = None) -> dict[str, str]:
+    """The files of a library, by their paths.
+
+    Args:
+        graph: a verified language model.
+        core: one of `cores()`.
+        prefix: what external names begin with.
+        context: positions of the KV cache, at most those of the file.
+
+    Raises:
+        UserError: there is no such core, the prefix is no C identifier, or the model cannot be compiled.
+    """
+    if not PREFIX.fullmatch(prefix):
+        hint = "lower-case letters, digits and _, a letter first, at most 31 characters"
+        raise UserError(f"{prefix!r} cannot begin names in C", hint)
+    board = _board(core)
+    sources = compile_model(graph, board, context)
+    internal = _internal(sources)
+    words = {"CORE": core, "PREFIX": prefix, "UPPER": prefix.upper()}  # and no string of the file
+    api = f"{_requirements(board)}{NO_CONTRACTION}{_template('decoder.c', words)}"
+    files = {
+        f"src/{prefix}.h": _with_prefix(_template("decoder.h", words | {"SIZES": _sizes(graph, sources)}), prefix),
+        f"src/{prefix}.c": _with_prefix(api, prefix),
+        "CMakeLists.txt": _template("CMakeLists.txt", words),
+        MARK: _template("arduino.properties", words),
+        "zephyr/module.yml": _template("module.yml", words),
+        "zephyr/Kconfig": _template("Kconfig", words),
+    }
+    return files | {f"src/internal/{name}": _renamed(text, prefix) for name, text in internal.items()}
+
+
+def save(files: Mapping[str, str], folder: Path) -> None:
+    """Writes the files into folder, all or nothing; a library that lies there already is replaced.
+
+    UserError where the folder holds anything else or cannot be written.
+    """
+    folder = folder.resolve()
+    is_ours = (folder / MARK).exists() and (folder / "src" / "internal").is_dir()
+    if folder.exists() and not (folder.is_dir() and (is_ours or not any(folder.iterdir()))):
+        raise UserError(f"{folder} exists and is not a library of `edge build`", "give another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            for name, text in files.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_text(text, encoding="utf-8", newline="\n")
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(new, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}", "give a folder that you may write") from error
+
+
+def _core(board: Board) -> str:
+    return board.cpu.partition("+")[0].replace("_", "-")
+
+
+def _board(core: str) -> Board:
+    """A board of that core whose flash nobody knows."""
+    if core not in cores():
+        raise UserError(f"no library can be built for {core!r}", f"cores: {', '.join(cores())}")
+    if core == GENERIC:
+        board = dataclasses.replace(boards.load(boards.names()[0]), features=frozenset({"fpu"}))
+    else:
+        board = next(board for board in map(boards.load, boards.names()) if _core(board) == core)
+    return dataclasses.replace(board, name=core, flash=Memory(0, 1 << 32))
+
+
+def _internal(sources: Sources) -> dict[str, str]:
+    """Generated C, kernels, sampler and tokenizer, with all headers that they include; all in one folder."""
+    texts = {name: text for name, text in sources.files.items() if name != "memory.c"}
+    for path in (*sources.kernels, RUNTIME / "sampler.c", RUNTIME / "tokenizer.c"):
+        texts[path.name] = path.read_text(encoding="utf-8")
+    texts["section.h"] = NO_SECTIONS
+    pending = list(texts.values())
+    while pending:
+        for name in INCLUDE.findall(pending.pop()):
+            if name not in texts:
+                texts[name] = _header(name, sources.includes)
+                pending.append(texts[name])
+    return {name: NO_CONTRACTION + text if name.endswith(".c") else text for name, text in sorted(texts.items())}
+
+
+def _header(name: str, folders: Iterable[Path]) -> str:
+    return next(folder / name for folder in folders if (folder / name).exists()).read_text(encoding="utf-8")
+
+
+def _renamed(text: str, prefix: str) -> str:
+    """Every name that a linker may see begins with the prefix."""
+    return re.sub(r"\b(edge_\w|w_\d)", rf"{prefix}_\1", text)
+
+
+def _with_prefix(text: str, prefix: str) -> str:
+    """A template of C, whose own names begin with model_."""
+    text = re.sub(r"\bmodel_", f"{prefix}_", re.sub(r"\bMODEL_", f"{prefix.upper()}_", text))
+    return _renamed(text.replace('#include "model.h"', f'#include "{prefix}.h"'), prefix)
+
+
+def _template(name: str, words: Mapping[str, str]) -> str:
+    text = (HERE / name).read_text(encoding="utf-8")
+    for word, replacement in words.items():
+        text = text.replace(f"@{word}@", replacement)
+    return text
+
+
+def _requirements(board: Board) -> str:
+    return "".join(
+        f'#if !defined({macro})\n#error "this library was built for {board.name}, whose kernels need {macro}"\n#endif\n'
+        for feature, macro in REQUIREMENTS
+        if feature in board.features
+    )
+
+
+def _sizes(graph: Graph, sources: Sources) -> str:
+    """The macros of a model's header."""
+    assert sources.kv_cache_bytes % ALIGNMENT_BYTES == 0  # the arena lies behind it, as aligned as it
+    card = graph.card
+    before, after = (" ".join(c_string(card["template"][side].encode()).split("\n")) for side in ("before", "after"))
+    macros = (
+        ("VOCAB_SIZE", f"{sources.vocab_size}u", "ids are below it"),
+        ("CONTEXT", f"{sources.context}u", "positions a text can have"),
+        ("NO_TOKEN", "0xFFFFFFFFu", ""),
+        ("BOS", "MODEL_NO_TOKEN" if card["bos_id"] is None else f"{card['bos_id']}u", "what a text begins with"),
+        ("BEFORE", before, "a prompt is BOS, then the tokens of BEFORE, the text and AFTER"),
+        ("AFTER", after, ""),
+        ("CAN_ENCODE", str(int(sources.can_encode)), "does model_encode know this tokenizer"),
+        ("KV_CACHE_BYTES", f"{sources.kv_cache_bytes}u", "of the memory: what is kept of the text"),
+        ("ARENA_BYTES", f"{sources.arena_bytes}u", "of the memory, behind that: logits and scratch"),
+        ("MEMORY_BYTES", f"{sources.arena_bytes + sources.kv_cache_bytes}u", "both"),
+        ("SHA256", f'"{sources.model_sha256}"', "model.sha256 of records"),
+    )
+    return "\n".join(f"#define MODEL_{name} {value}" + (f" /* {why} */" if why else "") for name, value, why in macros)
