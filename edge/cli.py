@@ -100,12 +100,21 @@ def present_model(model: Path, as_json: bool) -> None:
 
 def present_record(record: Record, output: Path | None, as_json: bool) -> None:
     """Writes a record where that is asked for, and prints it."""
-    from edge.decide import report
+    from edge.decide import profile, report
     from edge.measure import record as records
 
     if output:
         records.write(record, output)
-    present(as_json, records.to_json(record), report.text([record]))
+    details = "" if record.profile is None else "\n" + profile.text(record.profile)
+    present(as_json, records.to_json(record), report.text([record]) + details)
+
+
+def draw(picture: Path | None, svg: Callable[[], str]) -> None:
+    """Writes a picture where one is asked for."""
+    from edge.measure import record
+
+    if picture:
+        record.write_text(picture, svg())
 
 
 # -------------------------------------------------------------------------- options that mean the same everywhere
@@ -148,6 +157,9 @@ on_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 record_option = click.option(
     "-o", "output", type=FILE, metavar="RUN.json", callback=_has_folder, help="Write the record."
+)
+picture_option = click.option(
+    "--picture", type=FILE, metavar="FILE.svg", callback=_has_folder, help="Draw it as well, as SVG."
 )
 context_option = click.option("--context", type=click.IntRange(2), metavar="N", help="Positions of the KV cache.")
 tokens_option = click.option("--tokens", type=click.IntRange(1), metavar="N", help="So many new tokens, at most.")
@@ -214,14 +226,18 @@ def train(
 @main.command()
 @model_argument
 @click.option("--board", metavar="BOARD", help="Show the memory plan for this board.")
+@picture_option
 @context_option
 @json_option
-def inspect(model: str, board: str | None, context: int | None, as_json: bool) -> None:
+def inspect(model: str, board: str | None, picture: Path | None, context: int | None, as_json: bool) -> None:
     """Show a model's ops, shapes, sizes and memory plan, and which boards it fits."""
     from edge import zoo
-    from edge.make import inspect
+    from edge.make import inspect, memory_plan
 
+    if picture and not board:
+        raise click.UsageError("--picture goes with --board")
     summary = inspect.summarize(zoo.find(model), board, context)
+    draw(picture if summary.arena else None, lambda: memory_plan.svg(summary.arena, f"{summary.name} on {board}"))
     present(as_json, inspect.as_json(summary), inspect.text(summary))
 
 
@@ -315,20 +331,44 @@ def ask() -> str:
 @click.option("--prompt", metavar="TEXT", help="Read this prompt, and decode after it.")
 @tokens_option
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, metavar="R", help="How often.")
+@click.option("--profile", "profiled", is_flag=True, help="Say where a token's instructions go (emulated boards).")
+@picture_option
 @context_option
 @record_option
 @json_option
-def bench(model: str, target: str, context: int | None, output: Path | None, as_json: bool, **what: Any) -> None:
+def bench(
+    model: str,
+    target: str,
+    context: int | None,
+    profiled: bool,
+    picture: Path | None,
+    output: Path | None,
+    as_json: bool,
+    **what: Any,
+) -> None:
     """Measure what reading a prompt and computing a token cost."""
     from edge import zoo
+    from edge.decide import profile as drawn
+    from edge.measure import profile
     from edge.measure.bench import bench
     from edge.run.target import open_target
 
-    if what["position"] is not None and (what["prompt"] is not None or what["tokens"] is not None):
-        raise click.UsageError("--position measures one token: it goes with neither --prompt nor --tokens")
+    _check_bench(profiled, picture, **what)
     with open_target(target, zoo.find(model), context=context, counting=True) as running:
         result = bench(running, **what)
-    present_record(result, output, as_json)
+        parts = profile.profile_of(running, result) if profiled else None
+    if parts:
+        draw(picture, lambda: drawn.svg(parts))
+    present_record(dataclasses.replace(result, profile=parts), output, as_json)
+
+
+def _check_bench(
+    profiled: bool, picture: Path | None, position: int | None, prompt: str | None, tokens: int | None, **rest: Any
+) -> None:
+    if position is not None and (prompt is not None or tokens is not None):
+        raise click.UsageError("--position measures one token: it goes with neither --prompt nor --tokens")
+    if picture and not profiled:
+        raise click.UsageError("--picture goes with --profile")
 
 
 @main.command("eval")

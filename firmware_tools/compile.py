@@ -251,14 +251,14 @@ _Alignas({ALIGNMENT_BYTES}) uint8_t edge_kv_cache[{needs.kv_cache_bytes}];
 
 def _step(decoder: DecoderProgram, memory: Plan, board: Board, constants: Constants) -> str:
     """edge_step: a statement for each call, under a comment for each layer."""
-    headings = _headings(decoder)
+    starts = headings(decoder)
     lines = []
     for index, call in enumerate(decoder.calls):
         if index == decoder.head:
             lines += ["    /* the caches are written; all that follows serves the last token's logits */"]
             lines += ["    if (!want_logits) return;", "    const uint32_t last = count - 1;"]
-        if index in headings:
-            lines += ["", f"    /* {headings[index]} */"]
+        if index in starts:
+            lines += ["", f"    /* {starts[index]} */"]
         names = _names(decoder, memory, index, board, constants)
         statement = ops.load(call.op).statement(call, board.features, names)
         lines.append(f"    {statement} /* {_shapes(decoder, call)} */")
@@ -270,15 +270,15 @@ def _step(decoder: DecoderProgram, memory: Plan, board: Board, constants: Consta
 """
 
 
-def _headings(decoder: DecoderProgram) -> dict[int, str]:
+def headings(decoder: DecoderProgram) -> dict[int, str]:
     """Call -> what starts there: a layer starts with the norm before its attention, the end with the last norm."""
     attentions = [index for index, call in enumerate(decoder.calls) if call.op == "attention"]
     norms = [index for index, call in enumerate(decoder.calls) if call.op == "rms_norm"]
-    headings = {}
+    starts = {}
     for layer, attention in enumerate(attentions):
-        headings[max((norm for norm in norms if norm < attention), default=attention)] = f"layer {layer}"
-    headings[max((norm for norm in norms if norm > attentions[-1]), default=len(decoder.calls) - 1)] = "logits"
-    return headings
+        starts[max((norm for norm in norms if norm < attention), default=attention)] = f"layer {layer}"
+    starts[max((norm for norm in norms if norm > attentions[-1]), default=len(decoder.calls) - 1)] = "logits"
+    return starts
 
 
 def _names(decoder: DecoderProgram, memory: Plan, index: int, board: Board, constants: Constants) -> dict[str, str]:

@@ -19,7 +19,7 @@ DRAWING = (
     ("edge.measure",),
     ("edge.run",),
     ("edge.make",),
-    ("edge.tokenizer", "edge.zoo", "edge.terminal"),
+    ("edge.tokenizer", "edge.zoo", "edge.drawing", "edge.terminal"),
     ("edge",),
     ("firmware_tools.flashers",),
     ("firmware_tools.emulators",),

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.make import memory_plan
+from edge.make.memory_plan import Region
 from edge.terminal import clean, one_line
-from firmware_tools import boards, fuse, graph, plan
+from firmware_tools import boards, fuse, graph
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
 from firmware_tools.compile import needs, rows_at_once
@@ -37,16 +39,6 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Block:
-    """One call of the device's program, in order: where in the arena its result and its scratch memory lie."""
-
-    op: str
-    result_offset_bytes: int
-    result_bytes: int
-    workspace_offset_bytes: int | None
-
-
-@dataclass(frozen=True)
 class Summary:
     """A file as stored (signatures, ops) and as the compiler sees it (calls, fits, arena).
 
@@ -65,7 +57,7 @@ class Summary:
     ops: Mapping[str, Mapping[str, int]]
     calls: Mapping[str, int] = field(default_factory=dict)
     fits: tuple[Fit, ...] = ()
-    arena: tuple[Block, ...] = ()
+    arena: tuple[Region, ...] = ()
     reason: str | None = None
 
 
@@ -87,7 +79,7 @@ def summarize(path: Path, board: str | None = None, context: int | None = None) 
         parameters=_parameters(program),
         calls=dict(Counter(call.op for call in program.calls)),
         fits=fits,
-        arena=tuple(_arena(program, chosen[0])) if board else (),
+        arena=memory_plan.regions(program, chosen[0], rows_at_once(chosen[0])) if board else (),
     )
 
 
@@ -144,14 +136,6 @@ def _fit(model: graph.Graph, board: Board, context: int | None) -> Fit:
     )
 
 
-def _arena(program: Program, board: Board) -> Iterator[Block]:
-    rows = rows_at_once(board)
-    layout, sizes_bytes = plan.plan(program, board.features, rows), plan.row_bytes(program, rows)
-    for call, workspace in zip(program.calls, layout.workspace_offsets_bytes, strict=True):
-        (result,) = call.outputs
-        yield Block(call.op, layout.offsets_bytes[result], sizes_bytes[result], workspace)
-
-
 # -------------------------------------------------------------------------------------------------- as data and as text
 
 
@@ -185,8 +169,7 @@ def text(summary: Summary) -> str:
     for fit in summary.fits:
         lines += _fit_lines(fit)
     if summary.arena:
-        lines.append("memory plan: offset and bytes of each result in the arena")
-        lines += [f"  {block.result_offset_bytes:>7,} {block.result_bytes:>7,}  {block.op}" for block in summary.arena]
+        lines.append(memory_plan.text(summary.arena))
     return clean("\n".join(lines) + "\n")
 
 

@@ -117,6 +117,25 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One call of a step: its op and shape, the layer it belongs to, and what it takes."""
+
+    op: str
+    shape: str
+    layer: str
+    instructions: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a decode step at a cache position goes, call by call in order; the parts add up to the step."""
+
+    position: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """One run; target is what `--on` was resolved to, context the positions its KV cache holds."""
 
@@ -133,6 +152,7 @@ class Record:
     prefill: Prefill = Prefill()
     decode: Decode = Decode()
     accuracy: Accuracy | None = None
+    profile: Profile | None = None
     energy: None = None
     schema: str = SCHEMA
 
@@ -230,7 +250,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _dataclass(hint, value, where)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(float, item, where) for item in value)
+        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
     if typing.get_origin(hint) is Mapping and isinstance(value, dict):
         return {key: _value(str, item, where) for key, item in value.items()}
     if hint in (int, float):

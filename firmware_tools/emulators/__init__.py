@@ -3,6 +3,10 @@
 counting asks for exact ticks of every prefill and decode step, which may take the emulator longer; without it a Link
 may answer None. Time on an emulator is instructions, never seconds. An emulator that is not installed raises
 MissingTool. To add one, write the stem, name it in the `emulators` of the boards it can be, and name it in the README.
+
+    trace(image, functions, request) -> passes
+        Starts image, carries out request(link), and returns (name, instructions until then) for each time that one of
+        the functions was entered while a step computed, in order.
 """
 
 from __future__ import annotations

@@ -12,15 +12,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from firmware_tools import boards
-from firmware_tools.build import Image
+from firmware_tools import boards, elf
+from firmware_tools.boards import Board
+from firmware_tools.build import Image, build_host
 from firmware_tools.errors import LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Link
 from firmware_tools.transports import PipeTransport
 
 PROGRAM = "qemu-system-arm"
+PLUGIN = Path(__file__).parent / "trace.c"
 INSTRUCTIONS_A_SECOND = 1_000_000_000  # of virtual time, by shift=0
 LONGEST_REQUEST_S = 600.0
 # ends QEMU when this program has died without closing it: its end of the pipe closes by itself
@@ -32,27 +35,55 @@ def open(image: Image, counting: bool = True) -> Link:
 
     Raises MissingTool without QEMU, UserError for a board that it cannot be.
     """
+    board = _board(image)
+    return Link(QemuTransport(image, board), _clock(board), timeout_s=LONGEST_REQUEST_S)
+
+
+def trace(image: Image, functions: Collection[str], request: Callable[[Link], None]) -> list[tuple[str, int]]:
+    """See `emulators`: where the instructions of a step went, by a plugin of QEMU that is compiled on the way.
+
+    QEMU tells of all passes, also of those outside steps.
+    """
+    board = _board(image)
+    watched = {s.address: s.name for s in elf.read(image.elf).symbols if s.is_function and s.name in functions}
+    with tempfile.TemporaryDirectory(prefix="edge-trace-") as folder:
+        plugin, out = build_host([PLUGIN], (), Path(folder) / "trace.so"), Path(folder) / "passes.txt"
+        arguments = ",".join([f"file={plugin}", f"out={out}", *(f"at={address:x}" for address in watched)])
+        with Link(
+            QemuTransport(image, board, ("-plugin", arguments)), _clock(board), timeout_s=LONGEST_REQUEST_S
+        ) as link:
+            request(link)
+        lines = [line.split() for line in out.read_text(encoding="ascii").splitlines()]
+    return [(watched[int(address, 16)], int(count)) for address, count in lines]
+
+
+def _board(image: Image) -> Board:
     board = boards.load(image.board)
     if "qemu" not in board.emulators or board.machine is None:
         raise UserError(
             f"{board.name} cannot be emulated by QEMU", f"it can by: {', '.join(board.emulators) or 'none'}"
         )
-    clock = Clock("instructions", INSTRUCTIONS_A_SECOND / board.machine.counter_hz)
-    return Link(QemuTransport(image, board.machine.qemu), clock, timeout_s=LONGEST_REQUEST_S)
+    return board
+
+
+def _clock(board: Board) -> Clock:
+    assert board.machine is not None
+    return Clock("instructions", INSTRUCTIONS_A_SECOND / board.machine.counter_hz)
 
 
 class QemuTransport(PipeTransport):
     """QEMU as a child process, and a second one that ends it should this program die."""
 
-    def __init__(self, image: Image, machine: str) -> None:
+    def __init__(self, image: Image, board: Board, options: Sequence[str] = ()) -> None:
+        assert board.machine is not None
         program = shutil.which(PROGRAM)
         if program is None:
             raise MissingTool(f"{PROGRAM} is not installed", "apt install qemu-system-arm, or use the emulator unicorn")
         self._folder = tempfile.TemporaryDirectory(prefix="edge-qemu-")
         kernel = Path(self._folder.name) / "image.elf"
         kernel.write_bytes(image.elf)
-        command = [program, "-M", machine, "-nographic", "-monitor", "none", "-serial", "stdio"]
-        command += ["-icount", "shift=0", "-kernel", str(kernel)]
+        command = [program, "-M", board.machine.qemu, "-nographic", "-monitor", "none", "-serial", "stdio"]
+        command += ["-icount", "shift=0", "-kernel", str(kernel), *options]
         pipe = subprocess.PIPE
         self._qemu = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
         self._watch = subprocess.Popen([sys.executable, "-I", "-c", WATCH, str(self._qemu.pid)], stdin=pipe)

@@ -17,7 +17,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from firmware_tools import boards, elf
 from firmware_tools.boards import Board
@@ -34,6 +35,7 @@ UART_DATA, UART_STATE, STATE_RX_FULL = 0x0, 0x4, 2
 FPGAIO_LED, FPGAIO_CLK100HZ, FPGAIO_COUNTER = 0x0, 0x14, 0x18
 IDLE_S = 0.01  # what the firmware asks of SysTick
 LONGEST_REQUEST_S = 600.0  # counting is slow, and a fault is reported at once
+Pass: TypeAlias = tuple[str, int]
 LONGEST_WAIT_S = 0.05  # a wait this long can be interrupted by Ctrl-C on every system
 
 
@@ -42,19 +44,32 @@ def open(image: Image, counting: bool = False) -> Link:
 
     Raises MissingTool without unicorn, UserError for a board that it cannot be.
     """
+    clock = Clock("instructions", per_tick=1.0, counting=counting)
+    return Link(UnicornTransport(Device(image, _board(image), counting)), clock, timeout_s=LONGEST_REQUEST_S)
+
+
+def trace(image: Image, functions: Collection[str], request: Callable[[Link], None]) -> list[Pass]:
+    """See `emulators`: where the instructions of a step went."""
+    board = _board(image)
+    device = Device(image, board, counting=True, watched=functions)
+    with Link(UnicornTransport(device), Clock("instructions", per_tick=1.0), timeout_s=LONGEST_REQUEST_S) as link:
+        request(link)
+    return device.passes
+
+
+def _board(image: Image) -> Board:
     board = boards.load(image.board)
     if "unicorn" not in board.emulators or board.machine is None:
         raise UserError(
             f"{board.name} cannot be emulated by unicorn", f"it can by: {', '.join(board.emulators) or 'none'}"
         )
-    clock = Clock("instructions", per_tick=1.0, counting=counting)
-    return Link(UnicornTransport(Device(image, board, counting)), clock, timeout_s=LONGEST_REQUEST_S)
+    return board
 
 
 class Device:
     """A board's memory, UART, gates and counters around unicorn's core. Only `run` touches the core."""
 
-    def __init__(self, image: Image, board: Board, counting: bool) -> None:
+    def __init__(self, image: Image, board: Board, counting: bool, watched: Collection[str] = ()) -> None:
         assert board.machine is not None
         self.name = board.name
         self.received: deque[int] = deque()
@@ -70,6 +85,8 @@ class Device:
         self._counter_hz = board.machine.counter_hz
         self._closing = False
         self._access = ""
+        self.passes: list[Pass] = []
+        self._watched = {s.address: s.name for s in self._parts.symbols if s.is_function and s.name in watched}
         self._core = _core(board)
         self._map_memory(image, board)
         if counting:
@@ -154,6 +171,8 @@ class Device:
 
         def block(core: Uc, address: int, size: int, _user: Any) -> None:
             if self._gates:
+                if address in self._watched:
+                    self.passes.append((self._watched[address], self.instructions))
                 key = address << 16 | size
                 try:
                     self.instructions += lengths[key]

@@ -13,6 +13,7 @@ and, where it has them:
     layout(call, features) -> dict[str, array] the constants as they lie in flash (packed, padded); else as they are
     workspace_bytes(call, features, rows)      scratch the kernel needs while it runs, for so many rows at once
     cache_bytes(call)                          state it keeps between steps, its part of the KV cache
+    weight_bytes(call, features)               constants that a token's step reads, where that is not all of the layout
     IN_PLACE                                   pairs (output, input) where the output may take the memory of an input
                                                that nobody needs afterwards
 
@@ -105,3 +106,11 @@ def cache_bytes(call: Call) -> int:
     """What a call keeps from step to step."""
     stem = load(call.op)
     return int(stem.cache_bytes(call)) if hasattr(stem, "cache_bytes") else 0
+
+
+def weight_bytes(call: Call, features: frozenset[str]) -> int:
+    """Bytes of constants that the kernel of a call reads from flash for one token."""
+    stem = load(call.op)
+    if hasattr(stem, "weight_bytes"):
+        return int(stem.weight_bytes(call, features))
+    return sum(array.nbytes for array in layout(call, features).values())

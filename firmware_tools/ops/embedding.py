@@ -36,3 +36,8 @@ def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
     tables = ", ".join(c[name] for name in ("weights", "scales") if name in call.constants)
     return f"{kernel(call, features)}({c['tokens']}, {c['out0']}, {tables}, {c['out0_count']}, {c['count']});"
+
+
+def weight_bytes(call: Call, features: frozenset[str]) -> int:
+    """One row of the table, and its scale."""
+    return sum(array.nbytes // array.shape[0] for array in call.constants.values())

@@ -32,3 +32,8 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
     heads, head_dim = int(call.attributes["heads"]), int(call.attributes["head_dim"])
     arguments = (c["position"], c["out0"], c["cos"], c["sin"], str(heads), str(head_dim), c["out0_count"], c["count"])
     return f"{kernel(call, features)}({', '.join(arguments)});"
+
+
+def weight_bytes(call: Call, features: frozenset[str]) -> int:
+    """One row of each table."""
+    return sum(array.nbytes // array.shape[0] for array in call.constants.values())
