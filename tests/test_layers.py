@@ -29,7 +29,7 @@ DRAWING = (
     ("firmware_tools.link",),
     ("firmware_tools.info",),
     ("firmware_tools.transports",),
-    ("firmware_tools.interpret",),
+    ("firmware_tools.interpret", "firmware_tools.costs"),
     ("firmware_tools.plan",),
     ("firmware_tools.fuse", "firmware_tools.fuse_attention", "firmware_tools.matcher"),
     ("firmware_tools.program",),

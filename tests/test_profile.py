@@ -10,12 +10,13 @@ from xml.etree import ElementTree
 import pytest
 import tiny
 
+from edge import zoo
 from edge.decide import profile as drawn
 from edge.make.convert import convert
 from edge.measure import record
 from edge.measure.profile import profile
 from edge.measure.record import Profile
-from firmware_tools import boards, build, emulators, fuse, graph
+from firmware_tools import boards, build, costs, emulators, fuse, graph
 from firmware_tools.compile import compile_model
 from firmware_tools.errors import UserError
 
@@ -75,6 +76,22 @@ def test_qemu_agrees_part_by_part(
     strict = profile(model, image, M4, "qemu", POSITION)
     for a, b in zip(found.parts, strict.parts, strict=True):
         assert b.instructions == pytest.approx(a.instructions, rel=0.002, abs=4), a
+
+
+@pytest.mark.parametrize("position", [0, 15, 95])
+def test_prediction_meets_the_count(position: int) -> None:
+    """Of the shipped model, which took no part in finding the factors."""
+    shipped = graph.read(zoo.find("intent"))
+    counted = profile(shipped, build.build(compile_model(shipped, M4), M4), M4, "unicorn", position)
+    total = sum(part.instructions for part in counted.parts)
+    print(f"at {position}: predicted {counted.predicted:,}, counted {total:,}")
+    assert counted.predicted == pytest.approx(total, rel=0.02)
+    assert costs.predict(fuse.program(shipped), M4, position) == counted.predicted
+
+
+def test_a_kernel_nobody_measured_has_no_prediction() -> None:
+    unknown = dataclasses.replace(M4, cpu="cortex_m99")
+    assert costs.predict(fuse.program(graph.read(zoo.find("intent"))), unknown) is None
 
 
 def test_records_keep_profiles(found: Profile) -> None:

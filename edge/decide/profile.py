@@ -18,6 +18,9 @@ def text(profile: Profile) -> str:
     by_layer = _sums(profile.parts, lambda part: part.layer)
     total = ("total", len(profile.parts), *_totals(profile.parts))
     lines = [heading, *_lines(by_op, total), "", *_lines([*by_layer, total], total)]
+    if profile.predicted is not None:
+        error = 100 * (profile.predicted / total[2] - 1)
+        lines.append(f"  predicted from the graph alone: {profile.predicted:,} instructions ({error:+.1f} %)")
     return "\n".join(lines) + "\n"
 
 

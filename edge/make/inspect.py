@@ -12,19 +12,23 @@ from typing import Any
 from edge.make import memory_plan
 from edge.make.memory_plan import Region
 from edge.terminal import clean, one_line
-from firmware_tools import boards, fuse, graph
+from firmware_tools import boards, costs, fuse, graph
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
 from firmware_tools.compile import needs, rows_at_once
 from firmware_tools.errors import UserError
-from firmware_tools.program import Program
+from firmware_tools.program import DecoderProgram, Program
 
+EARLY = 15  # a position that most models have, for predictions
 CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exactly
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a model needs on a board, before anything is built; code is an upper bound. missing: 0 where it fits."""
+    """What a model needs on a board, before anything is built; code is an upper bound. missing: 0 where it fits.
+
+    predicted: position -> instructions of a token there, from the graph alone; empty where a kernel was never measured.
+    """
 
     board: str
     weight_bytes: int
@@ -36,6 +40,7 @@ class Fit:
     flash_missing_bytes: int
     ram_missing_bytes: int
     can_encode: bool
+    predicted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def summarize(path: Path, board: str | None = None, context: int | None = None) 
     summary = _stored(model, path)
     try:
         program = fuse.program(model, context)
-        fits = tuple(_fit(model, board, context) for board in chosen)
+        fits = tuple(_fit(model, program, board, context) for board in chosen)
     except UserError as error:
         return dataclasses.replace(summary, reason=error.message)
     return dataclasses.replace(
@@ -118,7 +123,7 @@ def _parameters(program: Program) -> int:
     return sum(trained.values())
 
 
-def _fit(model: graph.Graph, board: Board, context: int | None) -> Fit:
+def _fit(model: graph.Graph, program: DecoderProgram, board: Board, context: int | None) -> Fit:
     memory = needs(model, board, context)
     flash = memory.weight_bytes + memory.vocabulary_bytes + CODE_BYTES
     ram = memory.arena_bytes + memory.kv_cache_bytes + board.stack_bytes
@@ -133,7 +138,14 @@ def _fit(model: graph.Graph, board: Board, context: int | None) -> Fit:
         flash_missing_bytes=max(0, flash - board.flash.size_bytes),
         ram_missing_bytes=max(0, ram - board.ram.size_bytes),
         can_encode=memory.can_encode,
+        predicted=_predicted(program, board),
     )
+
+
+def _predicted(program: DecoderProgram, board: Board) -> dict[str, int]:
+    positions = sorted({min(EARLY, program.context - 1), program.context - 1})
+    counts = {str(position): costs.predict(program, board, position) for position in positions}
+    return {position: count for position, count in counts.items() if count is not None}
 
 
 # -------------------------------------------------------------------------------------------------- as data and as text
@@ -196,6 +208,9 @@ def _fit_lines(fit: Fit) -> Iterator[str]:
         f"code at most {fit.code_bytes:,} bytes"
     )
     yield f"  RAM: arena {fit.arena_bytes:,}, KV cache {fit.kv_cache_bytes:,}, stack {fit.stack_bytes:,} bytes"
+    if fit.predicted:
+        counts = ", ".join(f"{count:,} at position {position}" for position, count in fit.predicted.items())
+        yield f"  instructions per token, predicted from the graph: {counts}"
 
 
 def image_json(image: Image) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.measure.record import Part, Profile, Record
 from edge.run.target import Running, parse
-from firmware_tools import emulators, fuse, ops
+from firmware_tools import costs, emulators, fuse, ops
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
 from firmware_tools.compile import headings
@@ -53,7 +53,8 @@ def profile(model: Graph, image: Image, board: Board, emulator: str, position: i
         link.forward(ids[position], position)
 
     passes = emulators.load(emulator).trace(image, {STEP, END, *kernels}, request)
-    return Profile(position, tuple(_parts(program, board, kernels, _last_step(passes))))
+    parts = tuple(_parts(program, board, kernels, _last_step(passes)))
+    return Profile(position, parts, costs.predict(program, board, position))
 
 
 def _last_step(passes: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -129,10 +129,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where a decode step at a cache position goes, call by call in order; the parts add up to the step."""
+    """Where a decode step at a cache position goes, call by call in order; the parts add up to the step.
+
+    predicted is the instructions of the step as the graph alone lets expect them (firmware_tools/costs.py).
+    """
 
     position: int
     parts: tuple[Part, ...]
+    predicted: int | None = None
 
 
 @dataclass(frozen=True)

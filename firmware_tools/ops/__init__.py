@@ -14,6 +14,8 @@ and, where it has them:
     workspace_bytes(call, features, rows)      scratch the kernel needs while it runs, for so many rows at once
     cache_bytes(call)                          state it keeps between steps, its part of the KV cache
     weight_bytes(call, features)               constants that a token's step reads, where that is not all of the layout
+    work(call, sizes, position)                numbers that the kernel's instructions grow with, by name, for a token at
+                                               a position (costs.py has the factors); sizes: elements of in0…, out0…
     IN_PLACE                                   pairs (output, input) where the output may take the memory of an input
                                                that nobody needs afterwards
 

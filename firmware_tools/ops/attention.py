@@ -144,3 +144,18 @@ def cache_bytes(call: Call) -> int:
     if call.attributes["cache_bits"] == 32:
         return 2 * 4 * kv_heads * context * head_dim
     return 2 * kv_heads * padded(context) * (padded(head_dim) + 2)
+
+
+def work(call: Call, sizes: Mapping[str, int], position: int) -> dict[str, float]:
+    heads, kv_heads, head_dim = (int(call.attributes[name]) for name in ("heads", "kv_heads", "head_dim"))
+    slots = padded(position + 1) if call.attributes["cache_bits"] == 8 else position + 1
+    return {
+        "call": 1,
+        "kv_head": kv_heads,
+        "head": heads,
+        "kv_element": kv_heads * head_dim,
+        "element": heads * head_dim,
+        "kv_position": kv_heads * slots,
+        "position": heads * slots,
+        "product": heads * slots * head_dim,
+    }

@@ -62,3 +62,16 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
 def workspace_bytes(call: Call, features: frozenset[str], rows: int) -> int:
     """The quantized row; with SMLAD 2 bytes a column."""
     return 2 * padded(call.constants["weights"].shape[1]) if "scales" in call.constants else 0
+
+
+def work(call: Call, sizes: Mapping[str, int], position: int) -> dict[str, float]:
+    n, k = call.constants["weights"].shape
+    blocks, groups = padded(k) // 4, padded(n) // 4
+    return {
+        "call": 1,
+        "column": k,
+        "row": n,
+        "group": groups,
+        "block": groups * blocks,
+        "chunk": groups * (blocks > 64),
+    }

@@ -37,3 +37,8 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
 def weight_bytes(call: Call, features: frozenset[str]) -> int:
     """One row of each table."""
     return sum(array.nbytes // array.shape[0] for array in call.constants.values())
+
+
+def work(call: Call, sizes: Mapping[str, int], position: int) -> dict[str, float]:
+    heads, head_dim = int(call.attributes["heads"]), int(call.attributes["head_dim"])
+    return {"call": 1, "head": heads, "element": heads * head_dim}

@@ -1,0 +1,122 @@
+"""Every counted figure of the compiler, with one command: instructions by op, memory and code of real models on boards.
+
+    python tests/bench/counts.py            prints the table
+    python tests/bench/counts.py --write    writes counts.txt, which tests/test_counts.py compares with
+
+Counts are deterministic. They are instructions of emulated boards, never cycles or seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parent))
+
+from edge import zoo  # noqa: E402
+from edge.make.checkpoints import load  # noqa: E402
+from edge.make.convert import convert  # noqa: E402
+from edge.measure.profile import profile  # noqa: E402
+from edge.measure.record import Profile  # noqa: E402
+from firmware_tools import boards, build, emulators, graph  # noqa: E402
+from firmware_tools.boards import Board  # noqa: E402
+from firmware_tools.compile import compile_model  # noqa: E402
+
+TABLE = FOLDER / "counts.txt"
+PREFILL = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A decoder on a board; stories260K is data of others, which not every clone has beside it."""
+
+    board: str
+    model: str
+    scheme: str
+    context: int
+    positions: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.board} {self.model} {self.scheme}"
+
+
+INTENT = {"model": "intent", "scheme": "int8", "context": 96, "positions": (15, 95)}
+STORIES = {"model": "stories260K", "scheme": "int8", "context": 128, "positions": (15, 32, 127)}
+CASES = tuple(Case(board, **shape) for board in ("virtual-m4",) for shape in (INTENT, STORIES))  # type: ignore[arg-type]
+Rows = dict[str, int]
+
+
+def read(case: Case, stories: Path) -> graph.Graph:
+    """The model of a case; stories: the folder that has stories260K."""
+    if case.model == "intent":
+        return graph.read(zoo.find("intent"))
+    checkpoint = load(stories / "stories260K.bin", stories / "tok512.bin")
+    return graph.read(convert(checkpoint, case.scheme, case.context))
+
+
+def rows(case: Case, model: graph.Graph) -> Iterator[tuple[str, int]]:
+    """(what, how many) of a case: per op and whole at each position, the mean of a prompt, memory, code."""
+    board = boards.load(case.board)
+    image = build.build(compile_model(model, board, case.context), board)
+    for position in case.positions:
+        found = profile(model, image, board, board.emulators[0], position)
+        for op, count in by_op(found).items():
+            yield f"{case.name}: decode at {position}, {op}", count
+        yield f"{case.name}: decode at {position}", sum(part.instructions for part in found.parts)
+    yield f"{case.name}: prefill of {PREFILL}, mean a token", prefill(image, board)
+    yield f"{case.name}: code bytes", image.sizes.code_bytes
+    yield f"{case.name}: weight bytes", image.sizes.weight_bytes
+    yield f"{case.name}: arena bytes", image.sizes.arena_bytes
+    yield f"{case.name}: arena and KV cache bytes", image.sizes.arena_bytes + image.sizes.kv_cache_bytes
+
+
+def by_op(found: Profile) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for part in found.parts:
+        sums[part.op] = sums.get(part.op, 0) + part.instructions
+    return sums
+
+
+def prefill(image: build.Image, board: Board) -> int:
+    with emulators.load(board.emulators[0]).open(image, counting=True) as link:
+        ticks = link.prefill(list(range(3, 3 + PREFILL)))
+        assert ticks is not None
+        return round(ticks * link.clock.per_tick / PREFILL)
+
+
+def parse(text: str) -> Rows:
+    """what -> how many, of a table's text."""
+    found = {}
+    for line in text.splitlines():
+        what, _, number = line.rpartition("  ")
+        if what and not line.startswith("#"):
+            found[what.rstrip()] = int(number.replace(",", ""))
+    return found
+
+
+def table(found: Rows) -> str:
+    widest = max(map(len, found))
+    head = "# Instructions on emulated boards, and bytes. Written by counts.py; a rise of over 2 % fails the tests.\n"
+    return head + "".join(f"{what:{widest}}  {number:>10,}\n" for what, number in found.items())
+
+
+def main() -> None:
+    from conftest import DATA
+
+    found: Rows = {}
+    for case in CASES:
+        found |= dict(rows(case, read(case, DATA / "stories260K")))
+    if sys.argv[1:] == ["--write"]:
+        with tempfile.NamedTemporaryFile("w", dir=FOLDER, delete=False, encoding="utf-8", newline="\n") as file:
+            file.write(table(found))
+        Path(file.name).replace(TABLE)
+    print(table(found), end="")
+
+
+if __name__ == "__main__":
+    main()
