@@ -1,13 +1,12 @@
-"""Sources + Board -> Image; refuses what does not fit, and says by how many bytes. pip's `ziglang` is the compiler.
+"""Sources + Board -> Image; refuses what does not fit, and says by how many bytes. A toolchain compiles and links.
 
-The same sources give the same bytes on every machine: all files are compiled under relative names in one folder, and
-nothing that is linked knows a path or a time.
+The same sources and toolchain give the same bytes on every machine: all files are compiled under relative names in one
+folder, and nothing that is linked knows a path or a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -17,12 +16,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firmware_tools import boards, elf, linker, stack
+from firmware_tools import boards, elf, instructions, linker, stack, toolchains
 from firmware_tools.errors import BadFile, DoesNotFit, MissingTool, UserError
+from firmware_tools.toolchains import zig
 
 if TYPE_CHECKING:
     from firmware_tools.boards import Board
@@ -31,21 +31,27 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RUNTIME = Path(__file__).parent / "runtime"
 STARTUP = RUNTIME / "startup.c"
+SHARED = tuple(RUNTIME / f"{name}.c" for name in ("frames", "lines", "main", "session", "startup"))
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 # every float operation rounds by itself, so that numpy can follow: no fused multiply-add
 LANGUAGE = ("-std=c11", "-ffp-contract=off")
 FREESTANDING = (
     "-ffreestanding",
-    "-fno-sanitize=undefined",
+    "-fomit-frame-pointer",
     "-fno-math-errno",  # so that the square root is one instruction
     "-fno-unwind-tables",
     "-fno-asynchronous-unwind-tables",
     "-ffunction-sections",
     "-fdata-sections",
-    "-fstack-size-section",
 )
-# -Os also decides how large the compiler's own library becomes; -g keeps the symbols, whose debug parts are discarded
-LINK = ("-Os", "-g", "-nostartfiles", "-Wl,--gc-sections", "-Wl,-e,edge_reset", "-Wl,-T,image.ld")
+# -Os also decides how large zig's own library becomes
+LINK = ("-Os", "-nostartfiles", "-Wl,--gc-sections", "-Wl,-e,edge_reset", "-Wl,-T,image.ld")
+
+
+HINTS = {
+    "decoder": "a smaller --context needs less RAM, int8 weights less flash; `edge inspect` shows which boards it fits",
+    "plain": "int8 weights and values need less of both; `edge inspect` shows which boards it fits",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Sizes:
     """What an image takes, in bytes.
 
     code is all flash but weights and vocabulary: instructions, tables and the first content of data. stack is what the
-    board reserves; stack_deepest the most that the call graph can need, None where that has no bound.
+    board reserves; stack_deepest the most that the call graph can need, None where that has no bound. input_bytes of a
+    plain model are its inputs as the host gave them; its kv_cache_bytes all that it keeps between inferences.
     """
 
     code_bytes: int
@@ -67,19 +74,25 @@ class Sizes:
     stack_deepest_bytes: int | None
     flash_bytes: int
     ram_bytes: int
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Whose model an image holds; can_encode tells whether its tokenizer runs on the device."""
+    """Whose model an image holds, and which toolchain of which version made it.
+
+    can_encode tells whether the model's tokenizer runs on the device.
+    """
 
     board: str
+    toolchain: str
     name: str
     model_sha256: str
     model_file_sha256: str
     context: int
     vocab_size: int
     can_encode: bool
+    kind: str = "decoder"
 
 
 @dataclass(frozen=True)
@@ -111,35 +124,54 @@ class Image:
         return bytes(content)
 
 
-def build(sources: Sources, board: Board, folder: Path | None = None, *, bare: bool = False) -> Image:
+def build(
+    sources: Sources,
+    board: Board,
+    folder: Path | None = None,
+    *,
+    bare: bool = False,
+    toolchain: str = toolchains.DEFAULT,
+) -> Image:
     """Compiles and links sources with the runtime and the board's port functions.
 
     folder, where given, keeps the sources, objects and linker script; it may exist. bare: of the runtime only the
-    startup, for sources with a main of their own.
-    Raises DoesNotFit naming region and bytes missing, MissingTool without ziglang, UserError where C is refused.
+    startup, for sources with a main of their own. toolchain: a stem of toolchains/.
+    Raises DoesNotFit naming region and bytes missing, MissingTool without the toolchain, UserError where C is refused
+    or has become an instruction that the board's core lacks.
     """
-    files = _source_files(sources, board, (STARTUP,) if bare else sorted(RUNTIME.glob("*.c")))
+    tools = toolchains.load(toolchain)
+    compiler = tools.command(board)
+    files = _source_files(sources, board, (STARTUP,) if bare else runtime(sources.kind))
     with _workplace(folder) as place, _workplace(None) as cache:
         for name, text in files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text, encoding="utf-8", newline="\n")
         (place / "image.ld").write_text(linker.script(board), encoding="utf-8", newline="\n")
-        objects = _compile(files, sources, board, place, cache)
-        _run([*_zig_cc(), *_machine(board), *LINK, *objects, "-o", "image.elf"], place, cache)
+        objects = _compile(files, sources, [*compiler, *tools.COMPILE], place, cache)
+        _run([*compiler, *LINK, *tools.LINK, *objects, *tools.LIBRARIES, "-o", "image.elf"], place, cache)
         linked = (place / "image.elf").read_bytes()
     facts = Facts(
         board=board.name,
+        toolchain=tools.version(),
         name=sources.name,
         model_sha256=sources.model_sha256,
         model_file_sha256=sources.model_file_sha256,
         context=sources.context,
         vocab_size=sources.vocab_size,
         can_encode=sources.can_encode,
+        kind=sources.kind,
     )
     parts = elf.read(linked)
+    instructions.refuse_foreign(parts, board)
     sizes = _sizes(parts, sources, board)
     _refuse_what_does_not_fit(sizes, facts, board)
     return Image(facts, sizes, linked, parts.entry, parts.segments, files, hashlib.sha256(linked).hexdigest())
+
+
+def runtime(kind: str) -> tuple[Path, ...]:
+    """The C files of the runtime for a kind of model: what all share, and what is its own."""
+    own = RUNTIME.glob("*.c") if kind == "decoder" else (RUNTIME / kind).glob("*.c")
+    return tuple(sorted({*SHARED, *own}))
 
 
 def save(image: Image, folder: Path) -> None:
@@ -169,8 +201,8 @@ def load(folder: Path) -> Image:
         linked = (folder / "image.elf").read_bytes()
         if described["schema"] != SCHEMA:
             raise BadFile(f"{folder} was built by another version", "build it again with `edge build`")
-        facts = Facts(**{fact.name: described["facts"][fact.name] for fact in fields(Facts)})
-        sizes = Sizes(**{size.name: described["sizes"][size.name] for size in fields(Sizes)})
+        facts = Facts(**described["facts"])
+        sizes = Sizes(**described["sizes"])
         expected = described["sha256"]
         source_folder = folder / "src"
         paths = sorted(path for path in source_folder.rglob("*") if path.is_file())
@@ -198,7 +230,7 @@ def _source_files(sources: Sources, board: Board, runtime: Sequence[Path]) -> di
     """All that is compiled or included, by its path below `src/`."""
     port = boards.port_source(board.name)
     paths = {f"{port.parent.name}/{port.name}": port}
-    folders = {RUNTIME, *sources.includes}
+    folders = {port.parent, RUNTIME, *sources.includes}
     for folder in folders:
         paths |= {f"{folder.name}/{path.name}": path for path in folder.glob("*.h")}
     paths |= {f"{path.parent.name}/{path.name}": path for path in (*runtime, *sources.kernels)}
@@ -206,16 +238,18 @@ def _source_files(sources: Sources, board: Board, runtime: Sequence[Path]) -> di
     return dict(sorted((copied | dict(sources.files)).items()))
 
 
-def _compile(files: Mapping[str, str], sources: Sources, board: Board, place: Path, cache: Path) -> list[str]:
+def _compile(
+    files: Mapping[str, str], sources: Sources, compiler: Sequence[str], place: Path, cache: Path
+) -> list[str]:
     """Compiles every .c of files, several at a time; kernels and model for speed, the rest for size."""
     fast = {*sources.files, *(f"{path.parent.name}/{path.name}" for path in sources.kernels)}
     folders = sorted({name.rpartition("/")[0] or "." for name in files})
     includes = [f"-I{folder}" for folder in folders]
-    flags = [*_machine(board), *LANGUAGE, *WARNINGS, *FREESTANDING, *includes]
+    flags = [*LANGUAGE, *WARNINGS, *FREESTANDING, *includes]
     names = [name for name in files if name.endswith(".c")]
     objects = [name[: -len(".c")] + ".o" for name in names]
     commands = [
-        [*_zig_cc(), *flags, "-O2" if name in fast else "-Os", "-c", name, "-o", target]
+        [*compiler, *flags, "-O2" if name in fast else "-Os", "-c", name, "-o", target]
         for name, target in zip(names, objects, strict=True)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -243,6 +277,7 @@ def _sizes(parts: elf.Elf, sources: Sources, board: Board) -> Sizes:
         stack_deepest_bytes=stack.deepest(parts, "edge_reset"),
         flash_bytes=flash_bytes,
         ram_bytes=max(in_ram, default=board.ram.start) - board.ram.start,
+        input_bytes=sources.input_bytes,
     )
 
 
@@ -259,7 +294,7 @@ def _refuse_what_does_not_fit(sizes: Sizes, facts: Facts, board: Board) -> None:
     if missing:
         raise DoesNotFit(
             f"{facts.name} does not fit {board.name}: {'; '.join(missing)}",
-            "a smaller --context needs less RAM, int8 weights less flash; `edge inspect` shows which boards it fits",
+            HINTS[facts.kind],
         )
 
 
@@ -271,7 +306,8 @@ def build_host(files: Sequence[Path], includes: Sequence[Path], out: Path, *, sa
     """
     traps = ["-O1", "-g", "-fsanitize=undefined", "-fsanitize-trap=undefined"]
     checks = traps if sanitize else ["-O2", "-fno-sanitize=undefined"]
-    _run([*_zig_cc(), "-shared", "-fPIC", *_host_flags(includes), *checks, *map(str, files), "-o", str(out), *_libm()])
+    flags = ["-shared", "-fPIC", *_host_flags(includes), *checks]
+    _run([*zig.host_command(), *flags, *map(str, files), "-o", str(out), *_libm()])
     return out
 
 
@@ -293,16 +329,6 @@ def _host_flags(includes: Sequence[Path]) -> list[str]:
 
 def _libm() -> list[str]:
     return [] if sys.platform == "win32" else ["-lm"]
-
-
-def _machine(board: Board) -> list[str]:
-    return ["-target", board.target, f"-mcpu={board.cpu}"]
-
-
-def _zig_cc() -> list[str]:
-    if importlib.util.find_spec("ziglang") is None:
-        raise MissingTool("the C compiler is missing: the Python package ziglang", "pip install ziglang")
-    return [sys.executable, "-m", "ziglang", "cc"]
 
 
 def _run(command: list[str], cwd: Path | None = None, cache: Path | None = None) -> None:

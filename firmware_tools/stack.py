@@ -1,19 +1,18 @@
 """The deepest a program's stack can get, from its machine code: frame sizes along the call graph, without running it.
 
-Frames come from clang's `.stack_sizes` section (`-fstack-size-section`); functions without an entry there (the
-compiler's own library) from their pushes and subtractions of SP. Calls come from BL and B.W; a call through a register
-may reach any function whose address the program forms. Encodings: ARMv7-M Architecture Reference Manual, A5 and A7.
+Frames come from the pushes and subtractions of SP in the code, those of inline assembly included, and from clang's
+`.stack_sizes` section (`-fstack-size-section`), which knows frames that the code hides: the larger counts. Calls come
+from BL and branches to other functions; a call through a register may reach any function whose address the program
+forms. Encodings: ARMv7-M Architecture Reference Manual, A5 and A7.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from firmware_tools.elf import Elf, Section, Symbol
-
-Instruction = tuple[int, int, int]  # address, first halfword, second halfword or 0
+from firmware_tools.elf import Elf, Section
+from firmware_tools.instructions import Code, Instruction, branch_target
 
 
 @dataclass
@@ -51,22 +50,22 @@ def _depth(at: int, functions: dict[int, Function], known: dict[int, int | None]
 
 def _functions(elf: Elf) -> tuple[dict[int, Function], set[int]]:
     """Every function by its address, and the addresses of those that are pointed at."""
-    text = next(section for section in elf.sections if section.name == ".text")
-    symbols = {s.address: s for s in elf.symbols if s.is_function and s.size_bytes}
-    frames = _stack_sizes(elf)
+    code, frames = Code(elf), _stack_sizes(elf)
+    symbols = {symbol.address for symbol in code.functions}
     functions: dict[int, Function] = {}
     formed: set[int] = set()
-    for address, symbol in symbols.items():
-        instructions = list(_instructions(text, symbol))
-        function = Function(frames.get(address, _frame_bytes(instructions)))
-        for at, first, second in instructions:
-            target = _branch_target(at, first, second)
+    for symbol in code.functions:
+        address, instructions = symbol.address, list(code.instructions(symbol))
+        stated, read = frames.get(address), _frame_bytes(instructions, code)
+        function = Function(max(stated or 0, read) if read is not None else stated)
+        for index, (at, first, second) in enumerate(instructions):
+            target = branch_target(at, first, second)
             if target in symbols and (target != address or _is_call(first, second)):
                 function.calls.add(target)
-            function.calls_by_register |= _is_register_branch(first)
+            function.calls_by_register |= _is_register_branch(first) and not _is_return(instructions[: index + 1])
         formed |= _formed_addresses(instructions)
         functions[address] = function
-    formed |= _words(elf, text)
+    formed |= _words(elf, code.text)
     return functions, {address & ~1 for address in formed if address & 1 and address & ~1 in symbols}
 
 
@@ -87,56 +86,28 @@ def _stack_sizes(elf: Elf) -> dict[int, int]:
     return sizes
 
 
-def _instructions(text: Section, symbol: Symbol) -> Iterator[Instruction]:
-    at, end = symbol.address, min(symbol.address + symbol.size_bytes, text.address + text.size_bytes)
-    literals: set[int] = set()  # constants behind the code that loads them: they may look like branches
-    while at + 2 <= end:
-        if at in literals:
-            at += 4
-            continue
-        first = struct.unpack_from("<H", text.content, at - text.address)[0]
-        is_long = first >= 0xE800 and at + 4 <= end
-        second = struct.unpack_from("<H", text.content, at + 2 - text.address)[0] if is_long else 0
-        literals.add(_literal(at, first, second))
-        yield at, first, second
-        at += 4 if is_long else 2
-
-
-def _literal(at: int, first: int, second: int) -> int:
-    """The address that LDR or VLDR loads from relative to PC, forwards; 0 for other instructions."""
-    base = at + 4 & ~3
-    if first & 0xF800 == 0x4800:  # LDR T1
-        return base + 4 * (first & 0xFF)
-    if first == 0xF8DF:  # LDR.W
-        return base + (second & 0xFFF)
-    if first & 0xFFBF == 0xED9F and second & 0xF00 == 0xA00:  # VLDR of one float
-        return base + 4 * (second & 0xFF)
-    return 0
-
-
 def _is_call(first: int, second: int) -> bool:
     return first & 0xF800 == 0xF000 and second & 0xD000 == 0xD000
 
 
-def _branch_target(at: int, first: int, second: int) -> int | None:
-    """Where BL, B.W (T4) or B (T2) goes; None for other instructions."""
-    if first & 0xF800 == 0xF000 and second & 0x9000 == 0x9000:
-        sign = first >> 10 & 1
-        i1, i2 = 1 ^ (second >> 13 & 1) ^ sign, 1 ^ (second >> 11 & 1) ^ sign
-        offset = i1 << 23 | i2 << 22 | (first & 0x3FF) << 12 | (second & 0x7FF) << 1
-        return at + 4 + offset - (sign << 24)
-    if first & 0xF800 == 0xE000:
-        return at + 4 + ((first & 0x7FF) << 1) - ((first & 0x400) << 2)
-    return None
-
-
 def _is_register_branch(first: int) -> bool:
-    """BLX Rm, or BX Rm other than the return BX LR."""
-    return first & 0xFF87 == 0x4780 or (first & 0xFF87 == 0x4700 and first != 0x4770)
+    """BLX Rm or BX Rm."""
+    return first & 0xFF07 == 0x4700
+
+
+def _is_return(instructions: list[Instruction]) -> bool:
+    """Whether the last instruction is BX LR, or BX to what POP has taken from the stack just before."""
+    words = [first for _, first, _ in instructions[-3:]]
+    if words[-1] == 0x4770:
+        return True
+    if len(words) > 1 and words[-2] & 0xFF80 == 0xB000:  # ADD SP, #imm, between the two
+        del words[-2]
+    register = words[-1] >> 3 & 15
+    return words[-1] & 0x80 == 0 and len(words) > 1 and words[-2] & 0xFE00 == 0xBC00 and words[-2] >> register & 1 == 1
 
 
 def _formed_addresses(instructions: list[Instruction]) -> set[int]:
-    """Constants built by MOVW and MOVT."""
+    """Constants built by MOVW and MOVT; the lower half of one counts alone only where no upper half follows."""
     low: dict[int, int] = {}
     formed = set()
     for _, first, second in instructions:
@@ -144,11 +115,11 @@ def _formed_addresses(instructions: list[Instruction]) -> set[int]:
             half = (first & 15) << 12 | (first >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
             register = second >> 8 & 15
             if first & 0x80:
-                formed.add(half << 16 | low.get(register, 0))
+                formed.add(half << 16 | low.pop(register, 0))
             else:
+                formed.add(low.get(register, 0))
                 low[register] = half
-                formed.add(half)
-    return formed
+    return formed | set(low.values())
 
 
 def _words(elf: Elf, text: Section) -> set[int]:
@@ -162,27 +133,66 @@ def _words(elf: Elf, text: Section) -> set[int]:
     return words
 
 
-def _frame_bytes(instructions: list[Instruction]) -> int | None:
-    """Upper bound of what a function takes from SP: all its pushes and subtractions, whichever paths they are on."""
+def _frame_bytes(instructions: list[Instruction], code: Code | None = None) -> int | None:
+    """Upper bound of what a function takes from SP: all its pushes and subtractions, whichever paths they are on.
+
+    None where a register that holds no constant decides; code: where constants in memory are.
+    """
     total = 0
-    for _, first, second in instructions:
-        if first & 0xFE00 == 0xB400:  # PUSH T1
-            total += 4 * (first & 0x1FF).bit_count()
-        elif first & 0xFF80 == 0xB080:  # SUB SP, SP, #imm7
-            total += 4 * (first & 0x7F)
-        elif first == 0xE92D:  # PUSH.W
-            total += 4 * second.bit_count()
-        elif first == 0xF84D and second & 0xFFF == 0xD04:  # STR Rt, [SP, #-4]!
-            total += 4
-        elif first & 0xFFBF == 0xED2D and second & 0xE00 == 0xA00:  # VPUSH
-            total += 4 * (second & 0xFF)
-        elif first & 0xFBFF in (0xF1AD, 0xF2AD) and second & 0x8F00 == 0x0D00:  # SUB.W and SUBW SP, SP, #imm
-            immediate = (first >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
-            value = immediate if first & 0x200 else _expanded(immediate)
-            total += value
-        elif first == 0xEBAD and second & 0xF00 == 0xD00:  # SUB.W SP, SP, Rm
+    for index, instruction in enumerate(instructions):
+        taken = _taken_bytes(instruction, instructions[index - 1] if index else None, code)
+        if taken is None:
             return None
+        total += taken
     return total
+
+
+def _taken_bytes(instruction: Instruction, before: Instruction | None, code: Code | None) -> int | None:
+    _, first, second = instruction
+    if first & 0xFE00 == 0xB400:  # PUSH T1
+        return 4 * (first & 0x1FF).bit_count()
+    if first & 0xFF80 == 0xB080:  # SUB SP, SP, #imm7
+        return 4 * (first & 0x7F)
+    if first == 0xE92D:  # PUSH.W
+        return 4 * second.bit_count()
+    if first == 0xF84D and second & 0xF00 == 0xD00:  # STR Rt, [SP, #-imm]!
+        return second & 0xFF
+    if first == 0xE96D:  # STRD Rt, Rt2, [SP, #-imm]!
+        return 4 * (second & 0xFF)
+    if first & 0xFFBF == 0xED2D and second & 0xE00 == 0xA00:  # VPUSH
+        return 4 * (second & 0xFF)
+    if first & 0xFBFF in (0xF1AD, 0xF2AD) and second & 0x8F00 == 0x0D00:  # SUB.W and SUBW SP, SP, #imm
+        return _immediate(first, second)
+    if first == 0xEBAD and second & 0xF00 == 0xD00:  # SUB.W SP, SP, Rm
+        return _constant(second & 15, before, code) if second & 0xF0 == 0 else None
+    if first & 0xFF87 == 0x4485:  # ADD SP, Rm: of a negative constant
+        constant = _constant(first >> 3 & 15, before, code)
+        return None if constant is None else -constant & 0xFFFFFFFF if constant >> 31 else 0
+    if first & 0xFF87 == 0x4685 and first not in (0x46BD, 0x46DD):  # MOV SP, Rm; from R7 and R11, frames end
+        return None
+    return 0
+
+
+def _constant(register: int, before: Instruction | None, code: Code | None) -> int | None:
+    """The constant that the instruction before loads into a register; None where it does not."""
+    if before is None:
+        return None
+    at, first, second = before
+    if first & 0xF800 == 0x4800 and first >> 8 & 7 == register and code:  # LDR T1
+        return code.word((at + 4 & ~3) + 4 * (first & 0xFF))
+    if first == 0xF8DF and second >> 12 == register and code:  # LDR.W
+        return code.word((at + 4 & ~3) + (second & 0xFFF))
+    if first & 0xFBFF == 0xF04F and second & 0x8F00 == register << 8:  # MOV.W
+        return _immediate(first, second)
+    if first & 0xFBF0 == 0xF240 and second & 0x8F00 == register << 8:  # MOVW
+        return (first & 15) << 12 | _immediate(first, second)
+    return None
+
+
+def _immediate(first: int, second: int) -> int:
+    """The constant in a 32-bit instruction: 12 bits, which those without bit 9 expand."""
+    immediate = (first >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
+    return immediate if first & 0x200 else _expanded(immediate)
 
 
 def _expanded(immediate: int) -> int:

@@ -167,6 +167,15 @@ def test_the_deepest_stack_follows_calls(call: str, board: Board) -> None:
     assert 5000 <= deep - shallow <= 5016  # a large frame may save one register more
 
 
+def test_the_deepest_stack_counts_what_assembly_pushes(board: Board) -> None:
+    program = """
+    __attribute__((noinline)) static void leaf(void) { __asm volatile("%s" ::: "memory"); }
+    void serve(int byte) { if (byte) leaf(); }
+    """
+    without, pushing = (deepest(program % code, board) for code in ("nop", "push {r4-r11}; nop; pop {r4-r11}"))
+    assert without is not None and pushing == without + 32
+
+
 def test_recursion_has_no_deepest_stack(board: Board) -> None:
     program = """
     static volatile int sink;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firmware_tools.errors import UserError
@@ -27,7 +27,8 @@ class Machine:
     """What emulators must know of an emulated board; its peripherals are those of Arm's MPS2 FPGA images.
 
     qemu is the name of QEMU's machine, unicorn the ending of unicorn's `UC_CPU_ARM_CORTEX_` model; uart and fpgaio are
-    the addresses of a CMSDK UART and of the FPGA I/O block, counter_hz what its COUNTER counts.
+    the addresses of a CMSDK UART and of the FPGA I/O block, counter_hz what its COUNTER counts; boots_at_zero: the
+    machine looks there for the first stack pointer and instruction, wherever flash is.
     """
 
     qemu: str
@@ -35,6 +36,7 @@ class Machine:
     uart: int
     fpgaio: int
     counter_hz: int
+    boots_at_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Board:
     """The facts of a board that the compiler, the linker and the link need.
 
     target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD,
-    `fpu`); clock is `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the
-    default first; machine is for these.
+    `fpu`: without it int8 models are computed in integers, `v6m`: Armv6-M assembly); options are features
+    that a user may add (`wide`: 2 bytes a weight for fewer instructions); clock is `instructions` on an emulated board,
+    `seconds` on silicon; emulators are stems of `emulators/`, the default first; machine is for these.
     """
 
     name: str
@@ -59,6 +62,12 @@ class Board:
     emulators: tuple[str, ...] = ()
     machine: Machine | None = None
     ran_on_silicon: str = "no"
+    options: frozenset[str] = frozenset()
+
+    @property
+    def full_name(self) -> str:
+        """The name that `load` takes: with the options that were added."""
+        return "+".join((self.name, *sorted(self.options & self.features)))
 
 
 def names() -> tuple[str, ...]:
@@ -67,12 +76,17 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Board:
-    """The facts of the board called name; UserError where there is none."""
+    """The facts of the board called name, as virtual-m0 or, with an option, virtual-m0+wide; UserError for others."""
+    name, *options = name.split("+")
     if name not in names():
         raise UserError(f"no board is called {name!r}", f"boards: {', '.join(names())} (`edge boards` describes them)")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     board: Board = module.BOARD
-    return board
+    for option in options:
+        if option not in board.options:
+            known = ", ".join(f"{name}+{known}" for known in sorted(board.options)) or "it has none"
+            raise UserError(f"{name} has no option {option!r}", f"its options: {known}")
+    return replace(board, features=board.features | set(options))
 
 
 def port_source(name: str) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from firmware_tools import boards, elf
-from firmware_tools.boards import Board
+from firmware_tools.boards import Board, Machine
 from firmware_tools.build import Image, build_host
 from firmware_tools.errors import LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Link
@@ -71,6 +71,15 @@ def _clock(board: Board) -> Clock:
     return Clock("instructions", INSTRUCTIONS_A_SECOND / board.machine.counter_hz)
 
 
+def loading(elf_file: Path, vectors: bytes, machine: Machine) -> list[str]:
+    """Options that load an image, and its first two vectors where the machine looks for them, if that is elsewhere."""
+    if not machine.boots_at_zero:
+        return ["-kernel", str(elf_file)]
+    first = elf_file.with_suffix(".vectors")
+    first.write_bytes(vectors[:8])  # no ELF file: QEMU puts it at address 0
+    return ["-kernel", str(first), "-device", f"loader,file={elf_file}"]
+
+
 class QemuTransport(PipeTransport):
     """QEMU as a child process, and a second one that ends it should this program die."""
 
@@ -83,7 +92,7 @@ class QemuTransport(PipeTransport):
         kernel = Path(self._folder.name) / "image.elf"
         kernel.write_bytes(image.elf)
         command = [program, "-M", board.machine.qemu, "-nographic", "-monitor", "none", "-serial", "stdio"]
-        command += ["-icount", "shift=0", "-kernel", str(kernel), *options]
+        command += ["-icount", "shift=0", *loading(kernel, image.segments[0][1], board.machine), *options]
         pipe = subprocess.PIPE
         self._qemu = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
         self._watch = subprocess.Popen([sys.executable, "-I", "-c", WATCH, str(self._qemu.pid)], stdin=pipe)

@@ -9,8 +9,11 @@
 #include "port.h"
 
 #define STACK_PAINT 0xA5C35A3Cu
+#define VTOR (*(volatile uint32_t *)0xE000ED08u)  /* where the vectors are, ARMv7-M B3.2.5 */
 #define CPACR (*(volatile uint32_t *)0xE000ED88u) /* coprocessor access, ARMv7-M B3.2.20 */
 #define CPACR_FPU (0xFu << 20)
+#define CCR (*(volatile uint32_t *)0xE000ED14u) /* configuration and control, Armv8-M D1.2.9 */
+#define CCR_LOOPS (1u << 19)                    /* loop and branch information is cached */
 
 extern uint32_t edge_stack_bottom[], edge_stack_top[];
 extern uint32_t edge_data_start[], edge_data_end[], edge_bss_start[], edge_bss_end[];
@@ -51,23 +54,7 @@ __attribute__((naked)) void edge_fault(void) {
         "bhs 1f\n"
         "ldr r1, =edge_stack_top\n"
         "mov sp, r1\n"
-        "1: b edge_report_fault\n");
-}
-
-void edge_reset(void) {
-    __asm volatile("cpsid i");
-#if defined(__ARM_FP)
-    CPACR |= CPACR_FPU;
-    __asm volatile("dsb\n isb");
-#endif
-    uint32_t *here;
-    __asm volatile("mov %0, sp" : "=r"(here));
-    for (uint32_t *at = edge_stack_bottom; at < here; at++) *(volatile uint32_t *)at = STACK_PAINT;
-    const uint32_t *load = edge_data_load;
-    for (uint32_t *at = edge_data_start; at < edge_data_end; at++) *at = *load++;
-    for (uint32_t *at = edge_bss_start; at < edge_bss_end; at++) *at = 0;
-    main();
-    for (;;) __asm volatile("wfi");
+        "1: bl edge_report_fault\n"); /* a plain branch may be too short on a Cortex-M0+ */
 }
 
 typedef void (*handler)(void);
@@ -78,3 +65,27 @@ __attribute__((section(".vectors"), used)) static const struct {
 } vectors = {edge_stack_top,
              {edge_reset, edge_fault, edge_fault, edge_fault, edge_fault, edge_fault, 0, 0, 0, 0, edge_fault, edge_fault,
               0, edge_fault, edge_fault}};
+
+void edge_reset(void) {
+    __asm volatile("cpsid i");
+#if __ARM_ARCH >= 7 /* whoever started this image may have had vectors of its own */
+    VTOR = (uint32_t)&vectors;
+#endif
+#if defined(__ARM_FP)
+    CPACR |= CPACR_FPU;
+    __asm volatile("dsb\n isb");
+#endif
+#if defined(__ARM_FEATURE_MVE)
+    CCR |= CCR_LOOPS; /* the end of a loop costs no time */
+    uint32_t fpscr;   /* Helium takes numbers below 2^-126 for zero; with FZ all other float instructions do, too */
+    __asm volatile("vmrs %0, fpscr\n orr %0, %0, #0x1000000\n vmsr fpscr, %0" : "=r"(fpscr));
+#endif
+    uint32_t *here;
+    __asm volatile("mov %0, sp" : "=r"(here));
+    for (uint32_t *at = edge_stack_bottom; at < here; at++) *(volatile uint32_t *)at = STACK_PAINT;
+    const uint32_t *load = edge_data_load;
+    for (uint32_t *at = edge_data_start; at < edge_data_end; at++) *at = *load++;
+    for (uint32_t *at = edge_bss_start; at < edge_bss_end; at++) *at = 0;
+    main();
+    for (;;) __asm volatile("wfi");
+}

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
+/* virtual-m7: the registers of Arm's MPS2 board with image AN500, as QEMU's mps2-an500 has them (Arm DAI 0500). */
+#define BOARD_NAME "virtual-m7"
+#define UART0 0x40004000u
+#define FPGAIO 0x40028000u
+#define UART0_RX_IRQ 0u
+#define COUNTER_HZ 25000000u
+#include "mps2.h"
