@@ -20,9 +20,9 @@ POLYNOMIAL = tuple(
 TABLE = np.append(np.rint(2.0 ** (16 - (np.arange(1023) + 0.5) / 64)), 0).astype(np.int64)
 
 
-def exp2_table(behind: NDArray[np.int64]) -> NDArray[np.int64]:
-    """2 to the power of -behind, both in 2^-16, behind not negative: within 0.55 % and 2^-16; ops/exp2_table.h."""
-    e: NDArray[np.int64] = TABLE[np.minimum(behind >> 10, 1023)]
+def exp2_table(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """2^-((steps + 1 / 2) / 64) in 2^-16, steps not negative: within 2^-16 of the exact power; ops/exp2_table.h."""
+    e: NDArray[np.int64] = TABLE[np.minimum(steps, 1023)]
     return e
 
 

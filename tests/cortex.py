@@ -13,6 +13,7 @@ from unicorn import arm_const as arm
 
 from firmware_tools import elf
 from firmware_tools.build import FREESTANDING, LANGUAGE, WARNINGS
+from firmware_tools.toolchains import zig
 
 CODE, RAM, RAM_BYTES = 0x0, 0x20000000, 4 << 20
 STACK_BYTES = 16 << 10
@@ -41,7 +42,7 @@ class Core:
     features: frozenset[str]
 
 
-ZIG = (sys.executable, "-m", "ziglang", "cc", *FREESTANDING, "-target")
+ZIG = (sys.executable, "-m", "ziglang", "cc", *FREESTANDING, *zig.COMPILE, "-target")
 GCC = (
     "arm-none-eabi-gcc",
     "-ffreestanding",
@@ -58,6 +59,8 @@ M4 = Core("m4", M4_ZIG, arm.UC_CPU_ARM_CORTEX_M4, DSP)
 M4_GCC = replace(M4, name="m4-gcc", compiler=(*GCC, *GCC_M4))
 M0_ZIG = (*ZIG, "thumb-freestanding-eabi", "-mcpu=cortex_m0plus")
 M0 = Core("m0", M0_ZIG, arm.UC_CPU_ARM_CORTEX_M0, frozenset())
+M3_ZIG = (*ZIG, "thumb-freestanding-eabi", "-mcpu=cortex_m3")
+M3 = Core("m3", M3_ZIG, arm.UC_CPU_ARM_CORTEX_M3, frozenset())
 
 
 class Cortex:

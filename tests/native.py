@@ -16,7 +16,7 @@ from firmware_tools.build import build_host
 from firmware_tools.compile import RUNTIME, Sources
 
 # the portable kernels: those that any core can run
-HOST = replace(boards.load("virtual-m4"), features=frozenset())
+HOST = replace(boards.load("virtual-m4"), features=frozenset({"fpu"}))
 
 
 class Facts(ctypes.Structure):

@@ -19,7 +19,9 @@ from native import HOST, Native, same_bits
 
 from edge.make.convert import convert
 from firmware_tools import boards, build, fuse, graph, interpret
-from firmware_tools.compile import Constants, _weights_c, c_string, compile_model, needs
+from firmware_tools.bfp_program import for_board
+from firmware_tools.c_text import Constants, c_string, weights_c
+from firmware_tools.compile import compile_model, needs
 from firmware_tools.emulators import unicorn
 from firmware_tools.errors import DoesNotFit, UserError
 
@@ -36,10 +38,14 @@ def tokens(read: graph.Graph, count: int) -> list[int]:
 
 
 def assert_equal_to_numpy(
-    read: graph.Graph, context: int, step: Callable[[int, int], np.ndarray], count: int | None = None
+    read: graph.Graph,
+    context: int,
+    step: Callable[[int, int], np.ndarray],
+    count: int | None = None,
+    board: boards.Board = M4,
 ) -> None:
     """step(token, position) gives, bit for bit, the logits of the numpy model of the device."""
-    program = fuse.program(read, context)
+    program = for_board(fuse.program(read, context), board)
     run = interpret.start(program)
     for position, token in enumerate(tokens(read, context if count is None else count)):
         expected = interpret.step(program, run, token, position)
@@ -54,7 +60,7 @@ def test_model_c_is_a_list_of_calls(scheme: str) -> None:
     read = model(scheme)
     text = compile_model(read, M4).files["model.c"]
     body = text[text.index("void edge_step") :]
-    called = re.findall(r"^    edge_(\w+?)_(?:f32|s8|s8_dsp)\(", body, re.MULTILINE)
+    called = re.findall(r"^    edge_(\w+?)_(?:f32|s8)(?:_dsp(?:_8|_long)?)?\(", body, re.MULTILINE)
     assert called == [call.op for call in fuse.program(read).calls]
     assert re.findall(r"/\* (layer \d+|logits) \*/", body) == ["layer 0", "layer 1", "logits"]
     cached, rest = body.split("if (!want_logits) return;")
@@ -68,16 +74,13 @@ def test_the_same_model_gives_the_same_text() -> None:
 def test_features_choose_the_kernels() -> None:
     with_dsp, without = compile_model(model(), M4), compile_model(model(), HOST)
     assert "_dsp(" in with_dsp.files["model.c"] and "_dsp(" not in without.files["model.c"]
-    assert {path.name for path in with_dsp.kernels} - {path.name for path in without.kernels} == {
-        "fully_connected_dsp.c",
-        "attention_dsp.c",
-        "swiglu_dsp.c",
-    }
+    more = {path.name for path in with_dsp.kernels} - {path.name for path in without.kernels}
+    assert {"fully_connected_dsp.c", "attention_dsp.c"} <= more and all(name.endswith("_dsp.c") for name in more)
 
 
 def test_sizes() -> None:
     whole, short = compile_model(model(), M4), compile_model(model(), M4, 12)
-    assert short.context == 12 and 2 * short.kv_cache_bytes == whole.kv_cache_bytes
+    assert short.context == 12 and short.kv_cache_bytes < whole.kv_cache_bytes
     assert short.weight_bytes < whole.weight_bytes  # the RoPE tables shrink as well
     declared = re.findall(r"extern const (\w+?)(\d*)(?:_t)? w_\d+\[(\d+)\]", whole.files["weights.h"])
     assert whole.weight_bytes == sum(int(count) * (int(bits) // 8 if bits else 4) for _, bits, count in declared)
@@ -124,7 +127,7 @@ def test_floats_are_exact() -> None:
     values = np.array([*specials, *random[np.isfinite(random)]], np.float32)
     constants = Constants()
     constants.name(values, "test")
-    text = _weights_c(constants)
+    text = weights_c(constants)
     numbers = re.findall(r"-?0x[0-9a-fp.+-]+(?=f,)", text)
     assert same_bits(np.array([float.fromhex(number) for number in numbers], np.float32), values)
 
@@ -133,7 +136,7 @@ def test_integers_are_exact() -> None:
     constants = Constants()
     arrays = [np.arange(-128, 128, dtype=np.int8), np.arange(256, dtype=np.uint8), np.array([-(2**31), 7], np.int32)]
     names = [constants.name(array, "test") for array in arrays]
-    text = _weights_c(constants)
+    text = weights_c(constants)
     for name, array in zip(names, arrays, strict=True):
         body = re.search(rf"\b{name}\[.*?= {{(.*?)}};", text, re.DOTALL)
         assert body and [int(number) for number in body[1].split(",") if number.strip()] == array.tolist()
@@ -205,6 +208,7 @@ def test_facts_reach_the_runtime(tmp_path: Path) -> None:
     assert (facts.before, facts.after, facts.name) == (b"Q: ", b"\nA:", b"tiny")
     assert facts.sha256.decode() == read.sha256 == sources.model_sha256
     assert json.loads(facts.info) == {
+        "kind": "decoder",
         "model": read.sha256,
         "name": "tiny",
         "contract": "1.0",

@@ -70,9 +70,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "shipped":
         checkpoint, _ = texts.shipped()
         prompt, words = "turn the kitchen lamp down to 20 percent", "light_set room=kitchen level=20"
-        return Case(checkpoint, 96, prompt, words, Budget(95, 243_000, 314_000, 25_500, 32_000))
+        return Case(checkpoint, 96, prompt, words, Budget(95, 226_000, 288_000, 26_000, 32_000))
     checkpoint, _ = texts.stories(request.getfixturevalue("shared_data"))
-    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 356_000, 528_000, 25_500, 56_000))
+    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 328_000, 466_000, 26_000, 54_000))
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +152,15 @@ def test_budget(case: Case) -> None:
     with unicorn.open(image, counting=True) as link:
         link.prefill([3] * 15)
         first = link.forward(3, 15)
-        link.prefill([3] * (budget.position - 15), 15)
+        prompt = link.prefill([3] * 64)
+        middle = link.forward(3, 32)
+        link.prefill([3] * (budget.position - 32), 32)
         last = link.forward(3, budget.position)
-    assert first is not None and last is not None
+    assert first is not None and last is not None and prompt is not None and middle is not None
     ram_bytes = sizes.arena_bytes + sizes.kv_cache_bytes
-    print(f"{first:,} at 15, {last:,} at {budget.position}; code {sizes.code_bytes:,}, arena + KV cache {ram_bytes:,}")
+    print(f"{first:,} at 15, {last:,} at {budget.position}; prompt {prompt // 64:,} a token")
+    print(f"code {sizes.code_bytes:,}, arena + KV cache {ram_bytes:,}")
     assert first < last, "more work takes more instructions"
     assert first <= budget.first and last <= budget.last
+    assert prompt <= 64 * 0.75 * middle, "tokens of a prompt share weights"
     assert sizes.code_bytes <= budget.code_bytes and ram_bytes <= budget.ram_bytes

@@ -6,5 +6,7 @@
 
 /* y[count] = a + b; y may be a or b. */
 void edge_add_f32(const float *a, const float *b, float *y, size_t count);
+void edge_add_f32_dsp(const float *a, const float *b, float *y, size_t count);
+void edge_add_f32_mve(const float *a, const float *b, float *y, size_t count);
 
 #endif

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firmware_tools.ops import Array, Call, Run
+from firmware_tools.ops import Array, Call, Run, fastest
 
 IN_PLACE = ((0, 0), (0, 1))  # (output, input) that may share memory
 
@@ -18,7 +18,7 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return "edge_add_f32"
+    return f"edge_add_f32{fastest(features, 'mve', 'dsp')}"
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@
     outputs     x float32[dim]
     constants   weights int8 or float32 [vocab, dim]; scales float32 [vocab] where weights are int8
 
-int8 weights lie as fully_connected's do (packed.py), so that a tied head shares them.
+Weights lie as fully_connected's do (packed.py), so that a tied head shares them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from firmware_tools.ops import Array, Call, Run
-from firmware_tools.packed import pack
+from firmware_tools.ops import Array, Call, Run, fastest
+from firmware_tools.packed import lay
 
 
 def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
@@ -23,14 +23,11 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return f"edge_embedding_{'s8' if 'scales' in call.constants else 'f32'}"
+    return f"edge_embedding_{'s8' if 'scales' in call.constants else 'f32'}{fastest(features, 'mve')}"
 
 
 def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
-    constants = dict(call.constants)
-    if "scales" in constants:
-        constants["weights"] = pack(constants["weights"])
-    return constants
+    return {**call.constants, "weights": lay(call.constants["weights"], features)}
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:

@@ -12,9 +12,15 @@ void edge_fully_connected_s8(const float *x, float *y, const int8_t *weights, co
                              size_t rows, size_t columns, size_t count, void *workspace);
 void edge_fully_connected_s8_dsp(const float *x, float *y, const int8_t *weights, const float *scales,
                                  const float *bias, size_t rows, size_t columns, size_t count, void *workspace);
+void edge_fully_connected_s8_dsp_long(const float *x, float *y, const int8_t *weights, const float *scales,
+                                      const float *bias, size_t rows, size_t columns, size_t count, void *workspace);
+void edge_fully_connected_s8_mve(const float *x, float *y, const int8_t *weights, const float *scales,
+                                 const float *bias, size_t rows, size_t columns, size_t count, void *workspace);
 
 /* For each of count tokens y[rows] = weights[rows][columns] x (+ bias, where it is not NULL). */
 void edge_fully_connected_f32(const float *x, float *y, const float *weights, const float *bias, size_t rows,
                               size_t columns, size_t count);
+void edge_fully_connected_f32_mve(const float *x, float *y, const float *weights, const float *bias, size_t rows,
+                                  size_t columns, size_t count);
 
 #endif

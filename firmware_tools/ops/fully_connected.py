@@ -16,9 +16,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from firmware_tools.errors import UserError
-from firmware_tools.ops import Array, Call, Run
-from firmware_tools.packed import pack, padded, quantize, sequential_sum
+from firmware_tools.ops import Array, Call, Run, fastest
+from firmware_tools.packed import LANES, lay, padded, quantize, sequential_sum
 
+TILE, TILE_COLUMNS = 3, 256  # tokens that share what SMLAD needs of the weights, in rows whose sums fit 32 bits
 MOST_COLUMNS = 65536  # of int8 weights: a stored byte is at most 255, an integer of x 127, a sum below 2^31
 
 
@@ -35,17 +36,22 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 
 def kernel(call: Call, features: frozenset[str]) -> str:
     if "scales" not in call.constants:
-        return "edge_fully_connected_f32"
-    return f"edge_fully_connected_s8{'_dsp' if 'dsp' in features else ''}"
+        return f"edge_fully_connected_f32{fastest(features, 'mve')}"
+    ending = fastest(features, "mve", "dsp")
+    return f"edge_fully_connected_s8{ending}{'_long' if ending == '_dsp' and not _tiles(call, features, TILE) else ''}"
+
+
+def _tiles(call: Call, features: frozenset[str], rows: int) -> bool:
+    """Does the core compute so many tokens by tiles?"""
+    by_smlad = fastest(features, "mve", "dsp") == "_dsp"
+    return by_smlad and rows >= TILE and call.constants["weights"].shape[1] <= TILE_COLUMNS
 
 
 def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
-    constants = dict(call.constants)
-    if "scales" in constants:
-        if constants["weights"].shape[1] > MOST_COLUMNS:
-            raise UserError(f"a matrix has {constants['weights'].shape[1]} columns; int8 kernels take {MOST_COLUMNS}")
-        constants["weights"] = pack(constants["weights"])
-    return constants
+    weights = call.constants["weights"]
+    if "scales" in call.constants and weights.shape[1] > MOST_COLUMNS:
+        raise UserError(f"a matrix has {weights.shape[1]} columns; int8 kernels take {MOST_COLUMNS}")
+    return {**call.constants, "weights": lay(weights, features)}
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
@@ -60,13 +66,17 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
 
 
 def workspace_bytes(call: Call, features: frozenset[str], rows: int) -> int:
-    """The quantized row; with SMLAD 2 bytes a column."""
-    return 2 * padded(call.constants["weights"].shape[1]) if "scales" in call.constants else 0
+    """The quantized row; with SMLAD 2 bytes a column, and all rows of a tile; with Helium whole vectors of two rows."""
+    columns = call.constants["weights"].shape[1]
+    if "scales" not in call.constants:
+        return 0
+    at_once = TILE if _tiles(call, features, rows) else 1
+    return int(max(at_once * 2 * padded(columns), 2 * -(-columns // LANES) * LANES))
 
 
 def work(call: Call, sizes: Mapping[str, int], position: int) -> dict[str, float]:
     n, k = call.constants["weights"].shape
-    blocks, groups = padded(k) // 4, padded(n) // 4
+    blocks, groups, vectors = padded(k) // 4, padded(n) // 4, -(-k // LANES)
     return {
         "call": 1,
         "column": k,
@@ -74,4 +84,7 @@ def work(call: Call, sizes: Mapping[str, int], position: int) -> dict[str, float
         "group": groups,
         "block": groups * blocks,
         "chunk": groups * (blocks > 64),
+        "vector": groups * vectors,
+        "short": groups * (vectors < 4),
+        "long": groups * (vectors > 4),
     }

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from firmware_tools.ops import Array, Call, Run
+from firmware_tools.ops import Array, Call, Run, fastest
 from firmware_tools.packed import sequential_sum
 
 IN_PLACE = ((0, 0),)  # (output, input) that may share memory
@@ -28,7 +28,7 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return "edge_rms_norm_f32"
+    return f"edge_rms_norm_f32{fastest(features, 'mve', 'dsp')}"
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:

@@ -9,5 +9,10 @@
  * by the angles of row position, position + 1 … of cosines[][head_dim / 2] and sines. */
 void edge_rope_f32(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads, size_t head_dim,
                    size_t stride, size_t count);
+/* head_dim is a multiple of 8 */
+void edge_rope_f32_dsp(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads,
+                       size_t head_dim, size_t stride, size_t count);
+void edge_rope_f32_mve(uint32_t position, float *x, const float *cosines, const float *sines, size_t heads,
+                       size_t head_dim, size_t stride, size_t count);
 
 #endif

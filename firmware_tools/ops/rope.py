@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firmware_tools.ops import Array, Call, Run
+from firmware_tools.ops import Array, Call, Run, fastest
 
 
 def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, ...]:
@@ -25,7 +25,8 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return "edge_rope_f32"
+    by_fours = int(call.attributes["head_dim"]) % 8 == 0
+    return f"edge_rope_f32{fastest(features, 'mve', *(('dsp',) if by_fours else ()))}"
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:

@@ -9,5 +9,6 @@ void edge_swiglu_f32(const float *gate_up, float *y, size_t size, size_t count);
 /* The same with the logistic function from a table, for int8 models. */
 void edge_swiglu_s8(const float *gate_up, float *y, size_t size, size_t count);
 void edge_swiglu_s8_dsp(const float *gate_up, float *y, size_t size, size_t count);
+void edge_swiglu_s8_mve(const float *gate_up, float *y, size_t size, size_t count);
 
 #endif

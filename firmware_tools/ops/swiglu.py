@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from firmware_tools.exp import exp_f32
-from firmware_tools.ops import Array, Call, Run
+from firmware_tools.ops import Array, Call, Run, fastest
 from firmware_tools.packed import fixed
 
 IN_PLACE = ((0, 0),)  # (output, input) that may share memory
@@ -36,7 +36,7 @@ def reference(call: Call, inputs: tuple[Array, ...], run: Run) -> tuple[Array, .
 def kernel(call: Call, features: frozenset[str]) -> str:
     if call.attributes.get("bits") != 8:
         return "edge_swiglu_f32"
-    return f"edge_swiglu_s8{'_dsp' if 'dsp' in features else ''}"
+    return f"edge_swiglu_s8{fastest(features, 'mve', 'dsp')}"
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
