@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
+#include "attention_bfp_core.h"
+
+void edge_attention_bfp(uint32_t position, const int32_t *qkv, int32_t *y, const edge_attention_bfp_shape *shape,
+                        void *cache, void *workspace, size_t count) {
+    edge_core core = {edge_scores, edge_weigh, edge_sums};
+    edge_attend(core, position, qkv, y, shape, cache, workspace, count);
+}
