@@ -12,7 +12,7 @@ from firmware_tools.errors import BadFile
 from firmware_tools.verify import Malformed
 
 MAJOR = 1
-QUANTIZATIONS = ("int8", "float32")
+QUANTIZATIONS = ("int8", "float32", "int4", "int4-32", "int4-64", "int4-128")
 MAX_CARD_BYTES = 1 << 16
 MAX_STOP_IDS = 32  # a device names them all in one frame
 MAX_TEMPLATE_BYTES = 4096

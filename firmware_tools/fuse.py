@@ -18,6 +18,8 @@ from firmware_tools.graph import Graph, Operator
 from firmware_tools.matcher import Decoder, Step, orders
 from firmware_tools.ops import Array, Call
 from firmware_tools.ops.fully_connected import MOST_COLUMNS
+from firmware_tools.ops.fully_connected_int4 import CHUNK
+from firmware_tools.ops.fully_connected_int4 import MOST_COLUMNS as MOST_COLUMNS_INT4
 from firmware_tools.program import DecoderProgram, Value
 
 HINT = "`edge convert` makes models that the compiler knows; `edge run MODEL --on host` runs others"
@@ -114,7 +116,7 @@ def _program(decoder: Decoder, steps: list[Step], logits: int) -> DecoderProgram
     for step in steps:
         for tensor in (*step.inputs, step.output):
             number.setdefault(tensor, len(number))
-    bits = 8 if any(step.op == "fully_connected" and "scales" in step.constants for step in steps) else 32
+    bits = 8 if any("scales" in step.constants or "block_scales" in step.constants for step in steps) else 32
     return DecoderProgram(
         calls=tuple(_call(step, number, bits) for step in steps),
         values=tuple(Value("float32", (decoder.size(tensor),)) for tensor in number),
@@ -229,15 +231,18 @@ def fully_connected(decoder: Decoder, operator: Operator) -> list[Step] | None:
         if bias is None or bias.size != weights.shape[0]:
             return None
         constants["bias"] = decoder.kept(bias, (bias.size,))
-    return [Step("fully_connected", (x,), operator.outputs[0], constants)]
+    op = "fully_connected_int4" if decoder.tensor(operator.inputs[1]).dtype == "int4" else "fully_connected"
+    return [Step(op, (x,), operator.outputs[0], constants)]
 
 
 def _matrix(decoder: Decoder, index: int) -> dict[str, Array] | None:
-    """weights, and scales where they are int8."""
+    """weights, and their scales where they are int8 or int4."""
     tensor = decoder.tensor(index)
     floats = decoder.floats(index)
     if floats is not None:
         return {"weights": decoder.kept(floats, floats.shape)}
+    if tensor.dtype == "int4":
+        return _int4_matrix(decoder, index)
     form = tensor.quantization
     if tensor.data is None or tensor.dtype != "int8" or form is None or form.details or bool(form.zero_point.any()):
         return None
@@ -248,6 +253,32 @@ def _matrix(decoder: Decoder, index: int) -> dict[str, Array] | None:
         return None
     scales = np.broadcast_to(form.scale, (rows,))
     return {"weights": decoder.kept(tensor.data, tensor.shape), "scales": decoder.kept(scales, (rows,))}
+
+
+def _int4_matrix(decoder: Decoder, index: int) -> dict[str, Array] | None:
+    """weights as int8, and scales of rows or block_scales."""
+    tensor = decoder.tensor(index)
+    form, (rows, columns) = tensor.quantization, tensor.shape
+    if tensor.data is None or form is None or bool(form.zero_point.any()) or columns > MOST_COLUMNS_INT4:
+        return None
+    weights = {"weights": decoder.kept(tensor.data, tensor.shape)}
+    if not form.details:
+        if form.scale.size not in (1, rows) or form.scale.size > 1 and form.axis != 0:
+            return None
+        return weights | {"scales": decoder.kept(np.broadcast_to(form.scale, (rows,)), (rows,))}
+    block, scales = form.details.get("block_size"), form.details.get("scales")
+    if not isinstance(block, int) or not isinstance(scales, int) or block < 32 or block % 32 or columns % block:
+        return None
+    if (
+        block > CHUNK
+        or not 0 <= scales < len(decoder.subgraph.tensors)
+        or form.details.get("zero_points") not in (-1, 0)
+    ):
+        return None
+    halves = decoder.constant(scales)
+    if halves is None or halves.dtype != np.float16 or halves.shape != (rows, columns // block):
+        return None
+    return weights | {"block_scales": decoder.kept(halves, halves.shape)} if bool(np.isfinite(halves).all()) else None
 
 
 def swiglu(decoder: Decoder, operator: Operator) -> list[Step] | None:

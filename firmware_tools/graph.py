@@ -36,7 +36,6 @@ MAX_FILE_BYTES = 2**31 - 1  # offsets in a FlatBuffer are signed 32-bit
 MAX_RANK = 16
 HINT = "the file may be truncated or damaged; convert or download it again"
 
-
 OPS = names_of(schema.BuiltinOperator)
 OPTIONS = names_of(schema.BuiltinOptions)
 OPTIONS_2 = names_of(schema.BuiltinOptions2)
@@ -67,8 +66,9 @@ class Quantization:
 class Tensor:
     """One tensor; data is a read-only view into the file, None where the graph computes it.
 
-    dtype is the schema's name in lower case. data has the tensor's shape where numpy knows the type; else (strings,
-    4-bit numbers) it is the buffer as uint8. buffer is the index of the file's buffer: tensors may share one.
+    dtype is the schema's name in lower case. data has the tensor's shape where numpy knows the type, int4 as int8; else
+    (strings, other small numbers) it is the buffer as uint8. buffer is the index of the file's buffer: tensors may
+    share one.
     """
 
     index: int
@@ -119,7 +119,10 @@ class Signature:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A verified .tflite file. contract, card and tokenizer are None, {} and b"" where it is not one of ours."""
+    """A verified .tflite file. contract, card and tokenizer are None, {} and b"" where it is not one of ours.
+
+    name: the card's, else the file's without its ending.
+    """
 
     subgraphs: tuple[Subgraph, ...]
     signatures: Mapping[str, Signature]
@@ -129,6 +132,7 @@ class Graph:
     file_bytes: int
     contract: str | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "model"
 
     @property
     def tokenizer(self) -> bytes:
@@ -155,10 +159,11 @@ def read(source: Path | str | bytes) -> Graph:
     """
     name = "the model" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _load(Path(source))
+    stem = "model" if isinstance(source, bytes) else Path(source).stem
     if data[4:8] != b"TFL3":
         raise BadFile(f"{name} is not a .tflite file", "`edge convert` makes one from a checkpoint")
     try:
-        return _graph(Reader(data))
+        return _graph(Reader(data), stem)
     except Malformed as error:
         raise BadFile(f"{name} is not a valid .tflite file: {error}", HINT) from error
     except READ_ERRORS as error:
@@ -175,7 +180,7 @@ def _load(path: Path) -> bytes:
         raise BadFile(f"cannot read {path}: {reason}", "give the path of a .tflite file") from error
 
 
-def _graph(reader: Reader) -> Graph:
+def _graph(reader: Reader, stem: str) -> Graph:
     model = reader.table(schema.Model.GetRootAs(reader.data))
     if model.Version() != 3:
         raise Malformed(f"schema version {model.Version()} instead of 3")
@@ -200,6 +205,7 @@ def _graph(reader: Reader) -> Graph:
         file_bytes=len(reader.data),
         contract=version,
         card=card,
+        name=str(card.get("name", stem)),
     )
 
 
@@ -279,12 +285,25 @@ def _tensor(reader: Reader, table: Any, index: int, buffers: list[NDArray[np.uin
 def _data(buffer: NDArray[np.uint8], dtype: str, shape: tuple[int, ...], what: str) -> NDArray[Any] | None:
     if not buffer.size:
         return None
+    if dtype == "int4":
+        return _nibbles(buffer, shape, what)
     if dtype not in NUMPY_DTYPES:
         return buffer
     expected = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
     if buffer.size != expected:
         raise Malformed(f"{what} has {buffer.size} bytes of data where {dtype}{list(shape)} takes {expected}")
     return buffer.view(NUMPY_DTYPES[dtype]).reshape(shape)
+
+
+def _nibbles(buffer: NDArray[np.uint8], shape: tuple[int, ...], what: str) -> NDArray[np.int8]:
+    """4-bit integers as int8: two to a byte, the lower half first, the last half unused where their number is odd."""
+    count = math.prod(shape)
+    if buffer.size != -(-count // 2):
+        raise Malformed(f"{what} has {buffer.size} bytes of data where int4{list(shape)} takes {-(-count // 2)}")
+    pairs = np.stack([buffer << 4, buffer & 0xF0], axis=1).reshape(-1)
+    values: NDArray[np.int8] = (pairs.view(np.int8) >> 4)[:count].reshape(shape)
+    values.flags.writeable = False
+    return values
 
 
 def _quantization(reader: Reader, table: Any, shape: tuple[int, ...], what: str) -> Quantization | None:
@@ -304,6 +323,8 @@ def _quantization(reader: Reader, table: Any, shape: tuple[int, ...], what: str)
         raise Malformed(f"{what} has a scale that is negative or not finite")
     if zero_point.size != scale.size:
         raise Malformed(f"{what} has {scale.size} scales and {zero_point.size} zero points")
+    if len(shape) == 1 and scale.size == shape[0]:
+        axis = 0  # writers give a bias the axis of its weights, and no reader minds
     if scale.size > 1 and not (0 <= axis < len(shape) and shape[axis] == scale.size):
         raise Malformed(f"{what} has {scale.size} scales along axis {axis} of {list(shape)}")
     return Quantization(scale, zero_point, axis, details)

@@ -28,7 +28,7 @@ def convert(
 
     Args:
         checkpoint: what to convert.
-        scheme: "int8" or "float32", the type of the weights; activations are float32.
+        scheme: one of quantize.SCHEMES, the type of the weights; activations are float32.
         context: positions of the KV cache, at most (and by default) those the checkpoint was trained with.
         prefill: tokens of one run of the signature `prefill`, at least 2; by default 16 or the context.
 
@@ -41,7 +41,7 @@ def convert(
     prefill = min(PREFILL, context) if prefill is None else prefill
     _check_arguments(shape, scheme, context, prefill)
     _check_weights(checkpoint)
-    size_bytes = sum(weight.size for weight in checkpoint.weights.values()) * (1 if scheme == "int8" else 4)
+    size_bytes = sum(weight.size for weight in checkpoint.weights.values()) * (4 if scheme == "float32" else 1)
     if size_bytes > LARGEST_BYTES:
         raise UserError(f"the model needs {size_bytes} bytes, a .tflite holds {LARGEST_BYTES}", "take a smaller model")
     decoder = Decoder(shape, context, _matrices(checkpoint, scheme), _norms(checkpoint))
@@ -146,8 +146,11 @@ def _check_weights(checkpoint: Checkpoint) -> None:
 
 def _matrices(checkpoint: Checkpoint, scheme: str) -> dict[str, Matrix]:
     weights = checkpoint.weights
-    matrices = {"embedding": quantize(weights["embedding"], scheme)}
-    matrices["head"] = quantize(weights["head"], scheme) if "head" in weights else matrices["embedding"]
+    matrices = {"embedding": quantize(weights["embedding"], scheme, coarse=False)}
+    if "head" in weights:
+        matrices["head"] = quantize(weights["head"], scheme, coarse=False)
+    else:
+        matrices["head"] = matrices["embedding"]
     for layer in range(checkpoint.architecture.layers):
         parts = {"qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
         for name, sources in parts.items():

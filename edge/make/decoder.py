@@ -238,7 +238,10 @@ class _Rows:
 
     def _fully_connected(self, x: int, key: str) -> int:
         matrix = self.decoder.matrices[key]
-        weights = self.graph.constant(key, matrix.values, matrix.scales)
+        if matrix.bits == 4 and matrix.scales is not None:
+            weights = self.graph.constant_int4(key, matrix.values, matrix.scales)
+        else:
+            weights = self.graph.constant(key, matrix.values, matrix.scales)
         shape = [self.graph.shape(x)[0], matrix.values.shape[0]]
         version = 1 if matrix.scales is None else PER_CHANNEL_VERSION
         options = schema.FullyConnectedOptionsT()

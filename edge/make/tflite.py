@@ -27,19 +27,24 @@ TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.bool_): schema.TensorType.BOOL,
 }
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a subgraph; data is None for what is computed, scales [data.shape[0]] quantize int8 per row."""
+    """One tensor of a subgraph; data is None for what is computed, 4-bit numbers lie in it two to a byte.
+
+    scales [shape[0]] quantize integers per row; or block_scales, the index of a float16 tensor [rows, blocks], does.
+    """
 
     name: str
     shape: tuple[int, ...]
     type: Any
     data: Array | None = None
     scales: Array | None = None
+    block_scales: int = -1
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,20 @@ class Subgraph:
             self._constants[key] = self._add(Tensor(name, data.shape, TYPES[data.dtype], data, scales))
         return self._constants[key]
 
+    def constant_int4(self, name: str, values: Array, scales: Array) -> int:
+        """Adds a matrix of integers from -8 to 7 (in int8); scales are float32 [rows], or float16 [rows, blocks]."""
+        key = ("int4", values.shape, _digest(values), _digest(scales))
+        if key not in self._constants:
+            flat = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
+            packed = flat[::2] | flat[1::2] << 4
+            kind = schema.TensorType.INT4
+            if scales.ndim == 1:
+                tensor = Tensor(name, values.shape, kind, packed, scales)
+            else:
+                tensor = Tensor(name, values.shape, kind, packed, None, self.constant(f"{name}_scales", scales))
+            self._constants[key] = self._add(tensor)
+        return self._constants[key]
+
     def add(
         self,
         kind: str,
@@ -123,7 +142,7 @@ def _numbered(graph: Subgraph) -> Subgraph:
     number = {old: new for new, old in enumerate(order)} | {-1: -1}
     return Subgraph(
         graph.name,
-        [graph.tensors[old] for old in order],
+        [replace(graph.tensors[old], block_scales=number[graph.tensors[old].block_scales]) for old in order],
         [
             replace(op, inputs=tuple(number[i] for i in op.inputs), outputs=tuple(number[o] for o in op.outputs))
             for op in graph.operators
@@ -221,7 +240,7 @@ class _Writer:
         return int(self.builder.EndVector())
 
     def _subgraph(self, graph: Subgraph) -> int:
-        tensors = self._tables([self._tensor(tensor) for tensor in graph.tensors])
+        tensors = self._tables([self._tensor(graph, tensor) for tensor in graph.tensors])
         operators = self._tables([self._operator(operator) for operator in graph.operators])
         inputs = self._vector(list(graph.inputs.values()), np.int32)
         outputs = self._vector(list(graph.outputs.values()), np.int32)
@@ -235,9 +254,13 @@ class _Writer:
         schema.SubGraphAddName(builder, name)
         return int(schema.SubGraphEnd(builder))
 
-    def _tensor(self, tensor: Tensor) -> int:
+    def _tensor(self, graph: Subgraph, tensor: Tensor) -> int:
         buffer = 0 if tensor.data is None else self._buffer(tensor.data)
         scales = 0 if tensor.scales is None else self._quantization(tensor.scales)
+        if tensor.block_scales >= 0:
+            scales = self._blockwise(
+                tensor.block_scales, tensor.shape[1] // graph.tensors[tensor.block_scales].shape[1]
+            )
         shape = self._vector(tensor.shape, np.int32)
         name = self._string(tensor.name)
         key = ("tensor", shape, name, tensor.type, buffer, scales)
@@ -259,6 +282,22 @@ class _Writer:
         scale = self._vector(scales, np.float32)
         zero_point = self._vector(np.zeros(scales.size), np.int64)
         return self._once(("quantization", scale), lambda: self._quantization_table(scale, zero_point))
+
+    def _blockwise(self, scales: int, block: int) -> int:
+        """Symmetric quantization by blocks of the last axis; scales is a tensor of the subgraph."""
+        return self._once(("blockwise", scales, block), lambda: self._blockwise_table(scales, block))
+
+    def _blockwise_table(self, scales: int, block: int) -> int:
+        builder = self.builder
+        schema.BlockwiseQuantizationStart(builder)
+        schema.BlockwiseQuantizationAddScales(builder, scales)
+        schema.BlockwiseQuantizationAddZeroPoints(builder, -1)
+        schema.BlockwiseQuantizationAddBlockSize(builder, block)
+        details = schema.BlockwiseQuantizationEnd(builder)
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddDetailsType(builder, schema.QuantizationDetails.BlockwiseQuantization)
+        schema.QuantizationParametersAddDetails(builder, details)
+        return int(schema.QuantizationParametersEnd(builder))
 
     def _quantization_table(self, scale: int, zero_point: int) -> int:
         schema.QuantizationParametersStart(self.builder)
