@@ -13,7 +13,9 @@ and, where it has them:
     layout(call, features) -> dict[str, array] the constants as they lie in flash (packed, padded); else as they are
     workspace_bytes(call, features, rows)      scratch the kernel needs while it runs, for so many rows at once
     cache_bytes(call)                          state it keeps between steps, its part of the KV cache
+    USES                                       names of other ops whose kernels its statement calls
     weight_bytes(call, features)               constants that a token's step reads, where that is not all of the layout
+    USES                                       names of other ops whose kernels its statement calls
     work(call, sizes, position)                numbers that the kernel's instructions grow with, by name, for a token at
                                                a position (costs.py has the factors); sizes: elements of in0…, out0…
     IN_PLACE                                   pairs (output, input) where the output may take the memory of an input
@@ -27,6 +29,8 @@ Ops of any .tflite, beside those of decoders, also say which operators of a file
     OPERATORS                                  names of builtin operators in the schema, as ("CONV_2D",)
     lower(operator, subgraph) -> Call          the call; its inputs and outputs are indices of computed tensors, what
                                                the file stores is among its constants; raises Unsupported
+
+The cache of these is zeros before the first invocation, and clearing it is what TFLite's reset of variables is.
 
 `X.h` declares the kernels; `X_dsp.c` and the like hold the faster ways of some cores, compiled where Board.features has
 the name. The docstring of X.py gives shapes, units and the source of the formula. To add an op, write the stem, a
@@ -44,7 +48,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from firmware_tools.graph import Operator, Subgraph
+
 Array = NDArray[Any]
+# what a lowering raises where a file's operator has not the inputs or options that its kind has
+MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError)
 
 
 class Unsupported(Exception):
@@ -89,6 +97,38 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """The module of the op called name."""
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def lower(operator: Operator, subgraph: Subgraph) -> Call:
+    """The call of the first op, by name, that takes an operator of a file.
+
+    Raises:
+        Unsupported: none does; tells each one's reason.
+    """
+    refusals: list[Unsupported] = []
+    for name in names():
+        stem = load(name)
+        if operator.op in getattr(stem, "OPERATORS", ()):
+            try:
+                call: Call = stem.lower(operator, subgraph)
+                return call
+            except Unsupported as error:
+                refusals.append(error)
+            except MALFORMED:
+                refusals.append(Unsupported(f"its inputs, outputs or options are not those of {operator.op}"))
+    if not refusals:
+        raise Unsupported(f"no op computes {operator.op}")
+    raise Unsupported("; or ".join(dict.fromkeys(error.reason for error in refusals)), refusals[-1].hint)
+
+
+def used(call: Call) -> tuple[str, ...]:
+    """The ops whose kernels a call needs."""
+    return (call.op, *getattr(load(call.op), "USES", ()))
+
+
+def fastest(features: frozenset[str], *ways: str) -> str:
+    """The ending of a kernel's name: the first of these ways that a core has, in the order given, or none."""
+    return next((f"_{way}" for way in ways if way in features), "")
 
 
 def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
