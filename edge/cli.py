@@ -13,12 +13,31 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge import __version__
+from edge.options import (
+    FILE,
+    context_option,
+    has_folder,
+    input_option,
+    json_option,
+    model_argument,
+    model_output,
+    on_option,
+    options_of,
+    picture_option,
+    quantize_option,
+    record_option,
+    sampling_options,
+    signature_option,
+    tokens_option,
+    toolchain_option,
+)
 from edge.terminal import clean
+from firmware_tools import toolchains
 from firmware_tools.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +51,6 @@ GROUPS = {
     "Setup": ("demo", "models", "boards"),
 }
 INTERRUPTED = 130
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
@@ -117,62 +134,6 @@ def draw(picture: Path | None, svg: Callable[[], str]) -> None:
         record.write_text(picture, svg())
 
 
-# -------------------------------------------------------------------------- options that mean the same everywhere
-
-
-def options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """Several options as one decorator, in help in the order given."""
-
-    def decorate(function: Function) -> Function:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def _has_folder(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
-    """Refuses a place that cannot be written before anything is measured, not after."""
-    if value is not None and not value.parent.is_dir():
-        raise UserError(f"cannot write {value}: there is no folder {value.parent}", "make it, or choose another place")
-    return value
-
-
-FILE = click.Path(path_type=Path)
-model_argument = click.argument("model", metavar="MODEL")
-model_output = click.option(
-    "-o", "output", required=True, type=FILE, metavar="M.tflite", callback=_has_folder, help="Where to write."
-)
-quantize_option = click.option(
-    "--quantize", type=click.Choice(["int8", "float32"]), default="int8", show_default=True, help="Type of the weights."
-)
-on_option = click.option(
-    "--on",
-    "target",
-    default="host",
-    show_default=True,
-    metavar="TARGET",
-    help="host, BOARD, BOARD@emulator or BOARD@PORT (a serial port or any pyserial URL).",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-record_option = click.option(
-    "-o", "output", type=FILE, metavar="RUN.json", callback=_has_folder, help="Write the record."
-)
-picture_option = click.option(
-    "--picture", type=FILE, metavar="FILE.svg", callback=_has_folder, help="Draw it as well, as SVG."
-)
-context_option = click.option("--context", type=click.IntRange(2), metavar="N", help="Positions of the KV cache.")
-tokens_option = click.option("--tokens", type=click.IntRange(1), metavar="N", help="So many new tokens, at most.")
-sampling_options = options(
-    click.option("--greedy", is_flag=True, help="Take the likeliest token, as is done without the options below."),
-    click.option("--temperature", type=click.FloatRange(0), metavar="T", help="Sample, logits divided by T."),
-    click.option(
-        "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample among the likeliest."
-    ),
-    click.option("--seed", type=click.IntRange(0, 2**64 - 1), metavar="S", help="Sample, beginning with this seed."),
-)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="edge")
 def main() -> None:
@@ -207,7 +168,7 @@ def convert(
 @model_output
 @quantize_option
 @context_option
-@click.option("--checkpoint", type=FILE, metavar="FILE.npz", callback=_has_folder, help="Keep the float weights, too.")
+@click.option("--checkpoint", type=FILE, metavar="FILE.npz", callback=has_folder, help="Keep the float weights, too.")
 @json_option
 def train(
     recipe: Path, output: Path, quantize: str, context: int | None, checkpoint: Path | None, as_json: bool
@@ -228,15 +189,18 @@ def train(
 @click.option("--board", metavar="BOARD", help="Show the memory plan for this board.")
 @picture_option
 @context_option
+@signature_option
 @json_option
-def inspect(model: str, board: str | None, picture: Path | None, context: int | None, as_json: bool) -> None:
+def inspect(
+    model: str, board: str | None, picture: Path | None, context: int | None, signature: str | None, as_json: bool
+) -> None:
     """Show a model's ops, shapes, sizes and memory plan, and which boards it fits."""
     from edge import zoo
     from edge.make import inspect, memory_plan
 
     if picture and not board:
         raise click.UsageError("--picture goes with --board")
-    summary = inspect.summarize(zoo.find(model), board, context)
+    summary = inspect.summarize(zoo.find(model), board, context, signature)
     draw(picture if summary.arena else None, lambda: memory_plan.svg(summary.arena, f"{summary.name} on {board}"))
     present(as_json, inspect.as_json(summary), inspect.text(summary))
 
@@ -249,35 +213,52 @@ def inspect(model: str, board: str | None, picture: Path | None, context: int | 
 @click.option("--prefix", metavar="NAME", help="With --library: what its names begin with (the default: model).")
 @click.option("-o", "output", required=True, type=FILE, metavar="DIR", help="Folder for what is made.")
 @context_option
+@signature_option
+@toolchain_option
 @json_option
-def build(model: str, board: str | None, library: bool, core: str | None, prefix: str | None, **rest: Any) -> None:
+def build(
+    model: str,
+    board: str | None,
+    library: bool,
+    core: str | None,
+    prefix: str | None,
+    toolchain: str | None,
+    **rest: Any,
+) -> None:
     """Compile a model to a firmware image, or to C for one's own firmware."""
     if library == (board is not None):
         raise click.UsageError("give one of --board and --library")
     if not library and (core or prefix):
         raise click.UsageError("--core and --prefix go with --library")
+    if library and toolchain:
+        raise click.UsageError("--toolchain goes with --board")
     if board is not None:
-        _build_image(model, board, **rest)
+        _build_image(model, board, toolchain or toolchains.DEFAULT, **rest)
     else:
         _build_library(model, core or "generic", prefix or "model", **rest)
 
 
-def _build_image(model: str, board: str, output: Path, context: int | None, as_json: bool) -> None:
+def _build_image(
+    model: str, board: str, toolchain: str, output: Path, context: int | None, signature: str | None, as_json: bool
+) -> None:
     from edge import zoo
     from edge.make import inspect
     from firmware_tools import boards, build, compile, graph
 
     facts = boards.load(board)
-    image = build.build(compile.compile_model(graph.read(zoo.find(model)), facts, context), facts)
+    sources = compile.compile_model(graph.read(zoo.find(model)), facts, context, signature)
+    image = build.build(sources, facts, toolchain=toolchain)
     build.save(image, output)
     present(as_json, inspect.image_json(image), inspect.image_text(image, output))
 
 
-def _build_library(model: str, core: str, prefix: str, output: Path, context: int | None, as_json: bool) -> None:
+def _build_library(
+    model: str, core: str, prefix: str, output: Path, context: int | None, signature: str | None, as_json: bool
+) -> None:
     from edge import zoo
     from firmware_tools import graph, library
 
-    files = library.build_library(graph.read(zoo.find(model)), core, prefix, context)
+    files = library.build_library(graph.read(zoo.find(model)), core, prefix, context, signature)
     library.save(files, output)
     text = f"{output}: {len(files)} files for {core}; src/{prefix}.h explains its functions\n"
     present(as_json, {"core": core, "prefix": prefix, "files": sorted(files)}, text)
@@ -293,22 +274,59 @@ def _build_library(model: str, core: str, prefix: str, output: Path, context: in
 @tokens_option
 @sampling_options
 @context_option
+@input_option
+@click.option("--labels", type=FILE, metavar="FILE", help="With --input: names of the classes, one a line.")
+@signature_option
+@toolchain_option
 @json_option
-def run(
-    model: str, prompt: str | None, target: str, tokens: int | None, context: int | None, as_json: bool, **sampling: Any
-) -> None:
-    """Answer PROMPT, or without it one line after another (Ctrl-D ends)."""
+def run(model: str, target: str, as_json: bool, **what: Any) -> None:
+    """Answer PROMPT, chat without it (Ctrl-D ends), or run any other model on --input."""
     from edge import zoo
+
+    path = zoo.find(model)
+    plain, what = _of_kind(path, what)
+    (_run_plain if plain else _run_text)(path, target, as_json, **what)
+
+
+def _run_plain(
+    path: Path, target: str, as_json: bool, inputs: tuple[str, ...], labels: Path | None, **where: Any
+) -> None:
+    from edge.run import infer
+    from edge.run.plain import open_plain
+
+    with open_plain(target, path, counting=as_json, **where) as running:
+        result = infer.infer(running, inputs, labels)
+    present(as_json, infer.as_json(result), infer.text(result))
+
+
+def _run_text(
+    path: Path,
+    target: str,
+    as_json: bool,
+    prompt: str | None,
+    tokens: int | None,
+    context: int | None,
+    toolchain: str | None,
+    **sampling: Any,
+) -> None:
     from edge.run import generate
     from edge.run.target import open_target
 
     if as_json and prompt is None:
         raise click.UsageError("--json goes with a PROMPT")
-    with open_target(target, zoo.find(model), context=context) as running:
+    with open_target(target, path, context=context, toolchain=toolchain) as running:
         if prompt is None:
             return generate.chat(running, tokens, generate.sampler(**sampling), show, ask)
         answer = generate.answer(running, prompt, tokens, generate.sampler(**sampling), None if as_json else show)
     present(as_json, dataclasses.asdict(answer), "")  # the text has been shown as it came
+
+
+def _of_kind(path: Path, what: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Whether the model is no language model of edge, and those of the options that its kind takes."""
+    from edge.run.plain import is_plain
+
+    plain = is_plain(path)
+    return plain, options_of(plain, path.name, what)
 
 
 def ask() -> str:
@@ -334,41 +352,48 @@ def ask() -> str:
 @click.option("--profile", "profiled", is_flag=True, help="Say where a token's instructions go (emulated boards).")
 @picture_option
 @context_option
+@input_option
+@signature_option
+@toolchain_option
 @record_option
 @json_option
-def bench(
-    model: str,
-    target: str,
-    context: int | None,
-    profiled: bool,
-    picture: Path | None,
-    output: Path | None,
-    as_json: bool,
-    **what: Any,
-) -> None:
-    """Measure what reading a prompt and computing a token cost."""
+def bench(model: str, target: str, output: Path | None, as_json: bool, picture: Path | None, **what: Any) -> None:
+    """Measure what a prompt and a token cost, or an inference of any other model."""
     from edge import zoo
-    from edge.decide import profile as drawn
+    from edge.decide import profile
+
+    path = zoo.find(model)
+    if picture and not what["profiled"]:
+        raise click.UsageError("--picture goes with --profile")
+    plain, what = _of_kind(path, what)
+    result = (_bench_plain if plain else _bench_text)(path, target, **what)
+    if parts := result.profile:
+        draw(picture, lambda: profile.svg(parts))
+    present_record(result, output, as_json)
+
+
+def _bench_plain(
+    path: Path, target: str, repeats: int, inputs: tuple[str, ...], profiled: bool, **where: Any
+) -> Record:
+    from edge.measure.bench_plain import bench_plain
+    from edge.run.plain import open_plain
+
+    with open_plain(target, path, counting=True, **where) as running:
+        return bench_plain(running, inputs, repeats, profiled, where["signature"])
+
+
+def _bench_text(
+    path: Path, target: str, context: int | None, toolchain: str | None, profiled: bool, **what: Any
+) -> Record:
     from edge.measure import profile
     from edge.measure.bench import bench
     from edge.run.target import open_target
 
-    _check_bench(profiled, picture, **what)
-    with open_target(target, zoo.find(model), context=context, counting=True) as running:
-        result = bench(running, **what)
-        parts = profile.profile_of(running, result) if profiled else None
-    if parts:
-        draw(picture, lambda: drawn.svg(parts))
-    present_record(dataclasses.replace(result, profile=parts), output, as_json)
-
-
-def _check_bench(
-    profiled: bool, picture: Path | None, position: int | None, prompt: str | None, tokens: int | None, **rest: Any
-) -> None:
-    if position is not None and (prompt is not None or tokens is not None):
+    if what["position"] is not None and (what["prompt"] is not None or what["tokens"] is not None):
         raise click.UsageError("--position measures one token: it goes with neither --prompt nor --tokens")
-    if picture and not profiled:
-        raise click.UsageError("--picture goes with --profile")
+    with open_target(target, path, context=context, counting=True, toolchain=toolchain) as running:
+        result = bench(running, **what)
+        return dataclasses.replace(result, profile=profile.profile_of(running, result) if profiled else None)
 
 
 @main.command("eval")
@@ -376,27 +401,68 @@ def _check_bench(
 @on_option
 @click.option("--text", type=FILE, metavar="FILE", help="Perplexity and bits per byte of a text.")
 @click.option("--task", metavar="TASK", help="Exact match of a .jsonl, or of a zoo model's task by name.")
-@click.option("--reference", metavar="MODEL", help="With --text: KL and top-1 against this model on the host.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N tokens, or N of the shuffled examples.")
+@click.option(
+    "--reference",
+    metavar="MODEL",
+    help="With --text: KL and top-1 against this model on the host. With --input: how often and how far outputs differ "
+    "from its; `host` is the same model in LiteRT's reference kernels.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N tokens, or N of the examples.")
 @tokens_option
 @sampling_options
 @context_option
+@input_option
+@click.option("--labels", type=FILE, metavar="FILE", help="With --input: the number of each sample's class.")
+@signature_option
+@toolchain_option
 @record_option
 @json_option
-def evaluate(
-    model: str, target: str, context: int | None, output: Path | None, as_json: bool, reference: str | None, **what: Any
-) -> None:
+def evaluate(model: str, target: str, output: Path | None, as_json: bool, reference: str | None, **what: Any) -> None:
     """Measure how good the answers are."""
+    from edge import zoo
+
+    path = zoo.find(model)
+    plain, what = _of_kind(path, what)
+    result = (_eval_plain if plain else _eval_text)(path, target, reference, **what)
+    present_record(result, output, as_json)
+
+
+def _eval_plain(
+    path: Path,
+    target: str,
+    reference: str | None,
+    inputs: tuple[str, ...],
+    labels: Path | None,
+    limit: int | None,
+    **where: Any,
+) -> Record:
+    from edge import zoo
+    from edge.measure.evaluate_plain import evaluate_plain
+    from edge.run.plain import open_plain, open_reference
+
+    if not inputs or labels is None and reference is None:
+        raise click.UsageError("give --input, and --labels or --reference or both")
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(open_plain(target, path, **where))
+        yardstick = None
+        if reference:
+            other = path if reference == "host" else zoo.find(reference)
+            yardstick = stack.enter_context(open_reference(other, where["signature"]))
+        return evaluate_plain(running, inputs, labels, yardstick, limit)
+
+
+def _eval_text(
+    path: Path, target: str, reference: str | None, context: int | None, toolchain: str | None, **what: Any
+) -> Record:
     from edge import zoo
     from edge.measure.evaluate import evaluate
     from edge.run.target import open_target
 
     _check_eval(reference, **what)
     with contextlib.ExitStack() as stack:
-        running = stack.enter_context(open_target(target, zoo.find(model), context=context))
+        running = stack.enter_context(open_target(target, path, context=context, toolchain=toolchain))
         yardstick = reference and stack.enter_context(open_target("host", zoo.find(reference), context=running.context))
-        result = evaluate(running, reference=yardstick or None, **what)
-    present_record(result, output, as_json)
+        return evaluate(running, reference=yardstick or None, **what)
 
 
 def _check_eval(reference: str | None, text: Path | None, task: str | None, tokens: int | None, **rest: Any) -> None:
@@ -414,9 +480,7 @@ def _check_eval(reference: str | None, text: Path | None, task: str | None, toke
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FILE, metavar="RUN.json...")
-@click.option(
-    "-o", "output", type=FILE, metavar="REPORT.md", callback=_has_folder, help="Write it as Markdown as well."
-)
+@click.option("-o", "output", type=FILE, metavar="REPORT.md", callback=has_folder, help="Write it as Markdown as well.")
 @json_option
 def report(runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """Put runs beside each other, from their records alone."""

@@ -1,54 +1,43 @@
-"""Graph + Board -> Sources: C that a person can read, one call of a kernel for each op of a token's step.
+"""Graph + Board -> Sources: C that a person can read, one call of a kernel for each op.
 
-model.c holds the facts and `edge_step`, but no memory: that is its caller's, and in firmware lies in memory.c.
-weights.c has the constants as the kernels want them, equal ones once; vocabulary.c the tokenizer's tables. Strings of
-the model file enter C as escaped literals alone, never as comments or identifiers. The same model and board give the
-same text.
+model.c holds the facts and `edge_step`, a language model's step for a token, or a plain model's `edge_invoke`
+(plain_c.py), but no memory: that is its caller's, and in firmware lies in memory.c. weights.c has the constants as the
+kernels want them, equal ones once; vocabulary.c the tokenizer's tables. The same model and board give the same text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import string
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from firmware_tools import ops, vocabulary
+from firmware_tools import ops, plain_c, vocabulary
+from firmware_tools.bfp_program import for_board
 from firmware_tools.boards import Board
-from firmware_tools.errors import DoesNotFit
+from firmware_tools.c_text import C_TYPES, Constants, c_string, plain_name, weights_c, weights_h
+from firmware_tools.errors import DoesNotFit, UserError
 from firmware_tools.fuse import program
 from firmware_tools.graph import Graph
-from firmware_tools.ops import Array, Call
+from firmware_tools.lower import unfused
+from firmware_tools.ops import Call
 from firmware_tools.plan import ALIGNMENT_BYTES, Plan, plan
-from firmware_tools.program import DecoderProgram
+from firmware_tools.program import DecoderProgram, PlainProgram, Program, UnfusedProgram
 
 OPS = Path(ops.__file__).parent
 RUNTIME = Path(__file__).parent / "runtime"
-NAME_BYTES = 40
-LITERAL = 96  # characters of a string in a line
-PLAIN = frozenset(string.ascii_letters + string.digits + " !#$%&'()*+,-./:;<=>@[]^_`{|}~")  # as they are in a C string
-C_TYPES = {
-    np.dtype(np.float32): "float",
-    np.dtype(np.int8): "int8_t",
-    np.dtype(np.uint8): "uint8_t",
-    np.dtype(np.int16): "int16_t",
-    np.dtype(np.uint16): "uint16_t",
-    np.dtype(np.int32): "int32_t",
-    np.dtype(np.uint32): "uint32_t",
-}
 
 
 @dataclass(frozen=True)
 class Sources:
     """Generated C, and what it needs beside.
 
-    files: text by name. kernels: C files of ops/ that model.c calls. includes: folders of their headers. weight_bytes
-    and vocabulary_bytes lie in flash, arena_bytes and kv_cache_bytes in RAM.
+    files: text by name. kernels: C files of ops/ that model.c calls. includes: folders of their headers. kind: which
+    runtime it is for, `decoder` or `plain`. weight_bytes and vocabulary_bytes lie in flash, the others in RAM: of a
+    plain model kv_cache_bytes are all that it keeps from one inference to the next, and input_bytes its inputs; it has
+    neither context nor vocabulary (0).
     """
 
     files: Mapping[str, str]
@@ -64,23 +53,8 @@ class Sources:
     context: int
     can_encode: bool
     vocab_size: int
-
-
-@dataclass
-class Constants:
-    """The arrays of weights.c in the order of their first use; equal ones are one."""
-
-    arrays: list[tuple[Array, str]] = field(default_factory=list)
-    _names: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
-
-    def name(self, array: Array, use: str) -> str:
-        """The C identifier of an array; use says what it is, for a comment."""
-        array = np.ascontiguousarray(array)
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
-        if key not in self._names:
-            self._names[key] = f"w_{len(self.arrays)}"
-            self.arrays.append((array, use))
-        return self._names[key]
+    kind: str = "decoder"
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +66,7 @@ class Needs:
     arena_bytes: int
     kv_cache_bytes: int
     can_encode: bool
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +83,7 @@ class Lowered:
     @property
     def needs(self) -> Needs:
         return Needs(
-            weight_bytes=sum(array.nbytes for array, _ in self.constants.arrays),
+            weight_bytes=self.constants.size_bytes,
             vocabulary_bytes=vocabulary.size_bytes(self.tokenizer),
             arena_bytes=self.memory.arena_bytes,
             kv_cache_bytes=self.memory.cache_bytes,
@@ -116,57 +91,122 @@ class Lowered:
         )
 
 
-def needs(graph: Graph, board: Board, context: int | None = None) -> Needs:
+def is_decoder(graph: Graph) -> bool:
+    """Is this one of our language models? Any other is plain: inputs, operators, outputs."""
+    return graph.contract is not None
+
+
+def needs(graph: Graph, board: Board, context: int | None = None, signature: str | None = None) -> Needs:
     """What `compile_model` would say of memory, also for a model that is far too large; raises as it does."""
-    return _lower(graph, board, context).needs
+    _check_options(graph, context, signature)
+    if is_decoder(graph):
+        return _lower(graph, board, context).needs
+    return _plain_needs(plain_c.lower(graph, board, signature))
 
 
-def compile_model(graph: Graph, board: Board, context: int | None = None) -> Sources:
-    """Compiles a language model for a board.
+def compile_model(graph: Graph, board: Board, context: int | None = None, signature: str | None = None) -> Sources:
+    """Compiles a model for a board.
 
     Args:
         graph: a verified model.
         board: what its core can do decides the kernels.
-        context: positions of the KV cache, at most (and by default) those of the file.
+        context: of a language model: positions of the KV cache, at most (and by default) those of the file.
+        signature: of any other: which of its signatures, as `lower.program` chooses.
 
     Raises:
         DoesNotFit: the weights alone are larger than the board's flash.
-        UserError: the model is no decoder that the compiler knows, or context is out of range.
+        UserError: something in the model is not supported, or context or signature is not one that it has.
     """
-    lowered = _lower(graph, board, context)
-    needs, decoder = lowered.needs, lowered.decoder
-    name = _plain_name(graph.card["name"])
-    _refuse_what_is_hopeless(needs, name, board)
-    used = sorted({call.op for call in decoder.calls})
-    return Sources(
-        files={
+    _check_options(graph, context, signature)
+    name = plain_name(graph.name)
+    if is_decoder(graph):
+        lowered = _lower(graph, board, context)
+        needs, decoder = lowered.needs, lowered.decoder
+        _refuse_what_is_hopeless(needs, name, board)
+        used, kind = sorted({name for call in decoder.calls for name in ops.used(call)}), "decoder"
+        files = {
             "model.c": _model_c(used, _facts(graph, lowered), lowered.step),
             "memory.c": _memory_c(needs),
-            "weights.c": _weights_c(lowered.constants),
-            "weights.h": _weights_h(lowered.constants),
+            "weights.c": weights_c(lowered.constants),
+            "weights.h": weights_h(lowered.constants),
             "vocabulary.c": vocabulary.lower(lowered.tokenizer),
-        },
+        }
+        context, vocab_size = decoder.context, decoder.vocab_size
+    else:
+        plain = plain_c.lower(graph, board, signature)
+        needs, used, kind = _plain_needs(plain), plain.used, "plain"
+        _refuse_what_is_hopeless(needs, name, board)
+        files = plain_c.files(graph, plain, asdict(needs))
+        context, vocab_size = 0, 0
+    return Sources(
+        files=files,
         kernels=tuple(path for op in used for path in _kernels(op, board)),
-        includes=(OPS, RUNTIME),
+        includes=(OPS, RUNTIME) if kind == "decoder" else (OPS, RUNTIME, RUNTIME / kind),
         model_sha256=graph.sha256,
         model_file_sha256=graph.file_sha256,
         name=name,
-        context=decoder.context,
-        vocab_size=decoder.vocab_size,
+        context=context,
+        vocab_size=vocab_size,
+        kind=kind,
         **asdict(needs),
     )
 
 
+def _check_options(graph: Graph, context: int | None, signature: str | None) -> None:
+    if is_decoder(graph) and signature is not None:
+        raise UserError("--signature is not of language models", "they have prefill and decode: leave it out")
+    if not is_decoder(graph) and context is not None:
+        raise UserError("--context is of language models alone", f"{graph.name} has no KV cache: leave it out")
+
+
+def _plain_needs(lowered: plain_c.LoweredPlain) -> Needs:
+    return Needs(
+        weight_bytes=lowered.constants.size_bytes,
+        vocabulary_bytes=0,
+        arena_bytes=lowered.memory.arena_bytes,
+        kv_cache_bytes=lowered.memory.cache_bytes,
+        can_encode=False,
+        input_bytes=lowered.input_bytes,
+    )
+
+
 def _lower(graph: Graph, board: Board, context: int | None) -> Lowered:
-    decoder, rows = program(graph, context), rows_at_once(board)
-    memory, constants = plan(decoder, board.features, rows), Constants()
-    step = _step(decoder, memory, board, constants)
+    decoder = decoder_program(graph, context)
+    constants = Constants()
+    if isinstance(decoder, UnfusedProgram):
+        rows, memory = 1, plan(decoder, board.features)
+        step = plain_c.unfused_step(decoder, memory, board, constants)
+    else:
+        decoder, rows = for_board(decoder, board), rows_at_once(board, decoder)
+        memory = plan(decoder, board.features, rows)
+        step = _step(decoder, memory, board, constants)
     return Lowered(decoder, memory, rows, vocabulary.read(graph.tokenizer), constants, step)
 
 
-def rows_at_once(board: Board) -> int:
+def decoder_program(graph: Graph, context: int | None = None) -> DecoderProgram:
+    """A language model in fused ops; in plain ones, which is slower, where something in its graph is not understood.
+
+    Raises UserError where an operator is not supported either, or for a context that such a graph cannot have.
+    """
+    try:
+        return program(graph, context)
+    except UserError as not_understood:
+        made_for = graph.card["architecture"]["context"]
+        if context not in (None, made_for):
+            raise UserError(
+                f"{not_understood.message}, and so it keeps its context of {made_for}", "leave --context out"
+            ) from None
+        try:
+            return unfused(graph)
+        except UserError as error:
+            raise UserError(f"{not_understood.message}, and {error.message}", not_understood.hint) from None
+
+
+def rows_at_once(board: Board, program: Program) -> int:
     """How many tokens of a prompt a core computes at once: as many as share what its kernels load."""
-    return 2 if "dsp" in board.features else 1
+    if isinstance(program, UnfusedProgram | PlainProgram):
+        return 1
+    return {"_mve": 2, "_dsp": 3}.get(ops.fastest(board.features, "mve", "dsp"), 1)
 
 
 def _refuse_what_is_hopeless(needs: Needs, name: str, board: Board) -> None:
@@ -209,15 +249,16 @@ def _facts(graph: Graph, lowered: Lowered) -> str:
     stop_ids, template = card["stop_ids"], card["template"]
     bos_id = "EDGE_NO_TOKEN" if card["bos_id"] is None else f"{card['bos_id']}u"
     info = {
+        "kind": "decoder",
         "model": graph.sha256,
-        "name": _plain_name(card["name"]),
+        "name": plain_name(graph.name),
         "contract": graph.contract,
         "vocab_size": decoder.vocab_size,
         "context": decoder.context,
         "layers": decoder.layers,
         "bos_id": card["bos_id"],
         "stop_ids": stop_ids,
-        **asdict(lowered.needs),
+        **{name: value for name, value in asdict(lowered.needs).items() if name != "input_bytes"},
     }
     array = f"static const uint32_t stop_ids[] = {{{', '.join(f'{id}u' for id in stop_ids)}}};\n\n" if stop_ids else ""
     return f"""{array}const edge_facts edge_model = {{
@@ -230,7 +271,7 @@ def _facts(graph: Graph, lowered: Lowered) -> str:
     .stop_count = {len(stop_ids)},
     .before = {c_string(template["before"].encode())},
     .after = {c_string(template["after"].encode())},
-    .name = {c_string(_plain_name(card["name"]).encode())},
+    .name = {c_string(plain_name(graph.name).encode())},
     .sha256 = "{graph.sha256}",
     .info = {c_string(json.dumps(info, separators=(",", ":")).encode())},
 }};
@@ -272,8 +313,8 @@ def _step(decoder: DecoderProgram, memory: Plan, board: Board, constants: Consta
 
 def headings(decoder: DecoderProgram) -> dict[int, str]:
     """Call -> what starts there: a layer starts with the norm before its attention, the end with the last norm."""
-    attentions = [index for index, call in enumerate(decoder.calls) if call.op == "attention"]
-    norms = [index for index, call in enumerate(decoder.calls) if call.op == "rms_norm"]
+    attentions = [index for index, call in enumerate(decoder.calls) if call.op.startswith("attention")]
+    norms = [index for index, call in enumerate(decoder.calls) if call.op.startswith("rms_norm")]
     starts = {}
     for layer, attention in enumerate(attentions):
         starts[max((norm for norm in norms if norm < attention), default=attention)] = f"layer {layer}"
@@ -308,74 +349,3 @@ def _shapes(decoder: DecoderProgram, call: Call) -> str:
     inputs = ", ".join(f"[{decoder.values[value].size}]" for value in call.inputs) or "token"
     outputs = ", ".join(f"[{decoder.values[value].size}]" for value in call.outputs)
     return f"{inputs} in place" if call.inputs == call.outputs else f"{inputs} -> {outputs}"
-
-
-# --- strings
-
-
-def _plain_name(name: str) -> str:
-    """A name in printable ASCII, short enough for the runtime."""
-    return "".join(c if " " <= c <= "~" else "?" for c in name)[:NAME_BYTES]
-
-
-def c_string(data: bytes) -> str:
-    """Bytes as C string literals, one a line where they are long.
-
-    Whatever is not plain (line ends, NUL, backslash, trigraphs) becomes three octal digits.
-    """
-    words = ['\\"' if byte == ord('"') else chr(byte) if chr(byte) in PLAIN else f"\\{byte:03o}" for byte in data]
-    lines = [f'"{"".join(words[i : i + LITERAL])}"' for i in range(0, len(words), LITERAL)] or ['""']
-    return "\n        ".join(lines)
-
-
-# --- weights
-
-
-def _weights_h(constants: Constants) -> str:
-    lines = [
-        f"extern const {C_TYPES[array.dtype]} w_{index}[{array.size}]; /* {use} {list(array.shape)} */"
-        for index, (array, use) in enumerate(constants.arrays)
-    ]
-    body = "\n".join(lines)
-    return f"""/* The model's constants. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
-#ifndef EDGE_WEIGHTS_H
-#define EDGE_WEIGHTS_H
-
-#include <stdint.h>
-
-{body}
-
-#endif
-"""
-
-
-def _weights_c(constants: Constants) -> str:
-    title = "/* The model's constants. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */"
-    parts = [f'{title}\n#include "weights.h"\n\n#include "section.h"\n']
-    for index, (array, _) in enumerate(constants.arrays):
-        head = f"const {C_TYPES[array.dtype]} w_{index}[{array.size}] EDGE_WEIGHTS __attribute__((aligned(4)))"
-        parts.append(f"{head} = {{\n{_rows(array)}\n}};\n")
-    return "\n".join(parts)
-
-
-def _rows(array: Array) -> str:
-    """The elements as C, some to a line; floats in hexadecimal, which is exact."""
-    if array.dtype == np.float32:
-        words, width = _hex_floats(array), 8
-    else:
-        words, width = _integers(array), 32
-    return "\n".join(",".join(words[i : i + width]) + "," for i in range(0, len(words), width))
-
-
-def _integers(array: Array) -> list[str]:
-    if array.dtype.itemsize == 1:  # a table of the 256 texts is faster than str of each
-        low = int(np.iinfo(array.dtype).min)
-        texts = np.array([str(low + i) for i in range(256)], dtype=object)
-        return list(texts[array.reshape(-1).astype(np.int16) - low])
-    return list(map(str, array.reshape(-1).tolist()))
-
-
-def _hex_floats(array: Array) -> list[str]:
-    """0x1.99999ap-4f and the like; a float32's last seven digits of a double are zeros."""
-    values: list[Any] = array.reshape(-1).tolist()
-    return [f"{value.hex().replace('0000000p', 'p')}f" for value in values]

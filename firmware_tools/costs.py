@@ -1,4 +1,4 @@
-"""Instructions of a token's step, predicted from the graph alone.
+"""The two costs of a token's step: weight bytes read, and instructions, predicted from the graph alone.
 
 A kernel's instructions are a sum over what its op's `work` names (calls, elements, rows, blocks of products …), each
 times a factor. costs.json has the factors by core and kernel. They were found by least squares from profiles of small
@@ -53,3 +53,8 @@ def predict(program: Program, board: Board, position: int = 0) -> int | None:
             return None
         total += sum(factors.get(name, 0.0) * amount for name, amount in amounts.items())
     return round(total)
+
+
+def weight_bytes(program: Program, board: Board) -> int:
+    """Bytes of weights, scales and tables that a step reads from flash."""
+    return sum(ops.weight_bytes(call, board.features) for call in program.calls)

@@ -17,12 +17,19 @@ the host may repeat itself whenever an answer is late.
     LOGITS    first u32                                      f32…                 as many as fit a packet
     ENCODE    bytes                                          ids u32…             by the device's own tokenizer
     LINES                                                    nothing              then back to lines mode
+    INPUT     offset u32 · bytes                             nothing              part of a plain model's inputs
+    INVOKE    flags u32                                      ticks u64            one inference of a plain model
+    OUTPUT    index u32 · offset u32                         bytes                as many as fit a packet
     any                                                      ERROR: UTF-8 text
 
 GENERATE samples a token from the kept logits and computes it at the next position, count times. It stops after a stop
 token (which is reported with 0 ticks and not computed); where the context is full, nothing is sampled any more. Flag
 SEED sets the generator to `seed` first. PREFILL and FORWARD may go back to any position already computed; what lay
 behind it is forgotten. Ticks are those of the device's clock and count computing alone.
+
+HELLO says of which kind a model is: a language model takes PREFILL to ENCODE, a plain one INPUT, INVOKE and OUTPUT.
+INPUT counts bytes through all inputs as if they lay one after the other; they stay until others take their place. An
+inference starts from an empty state (variables of the model), unless INVOKE has the flag KEEP_STATE.
 
 Between zeros there may be nothing, and whoever sends may put a zero before a packet: text or garbage that came first
 then spoils no packet. WAKE before a packet brings a device with several modes into this one; for a device in frames
@@ -40,6 +47,7 @@ END = b"\x00"
 WAKE = b"\x00%frames%\x00"
 REPLY = 0x80
 SEED = 1  # flag of GENERATE
+KEEP_STATE = 1  # flag of INVOKE
 
 
 class Kind(IntEnum):
@@ -52,6 +60,9 @@ class Kind(IntEnum):
     LOGITS = 5
     ENCODE = 6
     LINES = 7
+    INPUT = 8
+    INVOKE = 9
+    OUTPUT = 10
     ERROR = 0x7F
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from firmware_tools.errors import LinkError
@@ -15,9 +16,28 @@ HEX_64 = re.compile(r"[0-9a-f]{64}")
 NOT_EDGE = "is it flashed with an image of `edge build`? is it the right port? does another program use it?"
 
 
+KINDS = ("decoder", "plain")
+DTYPES = ("float32", "int8", "uint8", "int16", "int32", "int64", "bool")
+MOST_BORDERS = 1024
+
+
+@dataclass(frozen=True)
+class BorderInfo:
+    """An input or output of a plain model: real = scale * (stored - zero_point) where scale is not None."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None
+    zero_point: int
+
+
 @dataclass(frozen=True)
 class Info:
-    """What a device says of itself and its model, checked. Sizes are None where the device does not know them."""
+    """What a device says of itself and its model, checked. Sizes are None where the device does not know them.
+
+    kind: "decoder", a language model; or "plain", which has no tokens: vocab_size, context and layers are 0 then, and
+    inputs and outputs are told unless they are too many for one answer.
+    """
 
     board: str
     emulated: bool
@@ -37,6 +57,9 @@ class Info:
     ticks_hz: int
     max_payload: int
     raw: Mapping[str, Any]
+    kind: str = "decoder"
+    inputs: tuple[BorderInfo, ...] | None = None
+    outputs: tuple[BorderInfo, ...] | None = None
 
 
 def read_info(where: str, answer: bytes) -> Info:
@@ -72,6 +95,11 @@ def _checked(raw: Mapping[str, Any]) -> Info:
             raise ValueError(f"{key} is neither true nor false")
         return value
 
+    kind = raw.get("kind", "decoder")  # the first devices had no other
+    if kind not in KINDS:
+        raise ValueError("its model is of a kind that this edge does not know")
+    if kind == "plain":
+        raw = {**raw, "vocab_size": 1, "context": 1, "layers": 0, "bos_id": None, "stop_ids": []}
     vocab_size = whole("vocab_size", 1 << 24, 1)
     stop_ids = raw.get("stop_ids")
     if not isinstance(stop_ids, list) or not all(type(id) is int and 0 <= id < vocab_size for id in stop_ids):
@@ -83,8 +111,8 @@ def _checked(raw: Mapping[str, Any]) -> Info:
         emulated=truth("emulated"),
         model=text("model"),
         name=text("name"),
-        vocab_size=vocab_size,
-        context=whole("context", 1 << 24, 1),
+        vocab_size=vocab_size if kind == "decoder" else 0,
+        context=whole("context", 1 << 24, 1) if kind == "decoder" else 0,
         layers=whole("layers", 1 << 16),
         bos_id=None if raw.get("bos_id") is None else whole("bos_id", vocab_size - 1),
         stop_ids=tuple(stop_ids),
@@ -97,4 +125,29 @@ def _checked(raw: Mapping[str, Any]) -> Info:
         ticks_hz=whole("ticks_hz", 1 << 40, 1),
         max_payload=whole("max_payload", 1 << 20, 20),
         raw=raw,
+        kind=kind,
+        inputs=_borders(raw, "inputs") if kind == "plain" else None,
+        outputs=_borders(raw, "outputs") if kind == "plain" else None,
     )
+
+
+def _borders(raw: Mapping[str, Any], key: str) -> tuple[BorderInfo, ...] | None:
+    told = raw.get(key)
+    if told is None:
+        return None
+    if not isinstance(told, list) or len(told) > MOST_BORDERS:
+        raise ValueError(f"{key} is not a list of tensors")
+    return tuple(_border(border, key) for border in told)
+
+
+def _border(told: Any, key: str) -> BorderInfo:
+    if not isinstance(told, dict) or told.get("dtype") not in DTYPES:
+        raise ValueError(f"{key} has a tensor of an unknown type")
+    shape, scale, zero_point = told.get("shape"), told.get("scale"), told.get("zero_point")
+    if not isinstance(shape, list) or not all(type(size) is int and 0 < size < 1 << 31 for size in shape):
+        raise ValueError(f"{key} has a tensor of no shape")
+    if type(scale) not in (float, int, NoneType) or scale is not None and not 0 < scale < 1e38:
+        raise ValueError(f"{key} has a tensor of an impossible scale")
+    if type(zero_point) is not int or abs(zero_point) >= 1 << 31:
+        raise ValueError(f"{key} has a tensor of an impossible zero point")
+    return BorderInfo(told["dtype"], tuple(shape), None if scale is None else float(scale), zero_point)

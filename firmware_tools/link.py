@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.errors import LinkError
-from firmware_tools.frames import END, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
+from firmware_tools.frames import END, KEEP_STATE, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
 from firmware_tools.info import NOT_EDGE, Info, read_info
 from firmware_tools.sampler import Sampler
 from firmware_tools.transports import PipeTransport, SerialTransport, Transport, clean
@@ -196,6 +196,32 @@ class Link:
         if len(answer) % 4 or any(id >= self.info.vocab_size for id in ids):
             raise self._malformed(Kind.ENCODE)
         return ids
+
+    def invoke(self, inputs: bytes | None, keep_state: bool = False) -> int | None:
+        """One inference of a plain model; returns ticks.
+
+        inputs: the bytes of all inputs as the model stores them, one after the other; None: those of the last time.
+        keep_state: the model's variables go on from the inference before, else they are as at the start.
+        """
+        most = self.info.max_payload - 4
+        for first in range(0, len(inputs or b""), most):
+            part = (inputs or b"")[first : first + most]
+            if self._request(Kind.INPUT, struct.pack("<I", first) + part, QUICK_S):
+                raise self._malformed(Kind.INPUT)
+        answer = self._request(Kind.INVOKE, struct.pack("<I", KEEP_STATE if keep_state else 0), self._timeout_s)
+        if len(answer) != 8:
+            raise self._malformed(Kind.INVOKE)
+        return int.from_bytes(answer, "little") if self.clock.counting else None
+
+    def output(self, index: int, size: int) -> bytes:
+        """The size bytes of an output of the last inference."""
+        data = b""
+        while len(data) < size:
+            answer = self._request(Kind.OUTPUT, struct.pack("<II", index, len(data)), QUICK_S)
+            if not answer or len(data) + len(answer) > size:
+                raise self._malformed(Kind.OUTPUT)
+            data += answer
+        return data
 
     def command(self, line: str, timeout_s: float = 5.0) -> list[str]:
         """Sends a command of MLPerf Tiny's protocol; returns the lines before m-ready without control characters.

@@ -1,9 +1,9 @@
 """Program -> Plan: where each value and each workspace lies in the arena, and each cache in the KV cache.
 
-A value lives from the call that writes it to the last that reads it; a workspace during its call; the logits to the end
-of the step. What never lives at the same time may share memory. Blocks are placed one by one, the largest first, each
-into the smallest gap that holds it ("greedy by size", Pisarchyk and Lee, 2020, arXiv:2001.03288). Where an op allows
-it, an output takes the place of an input that dies there.
+A value lives from the call that writes it to the last that reads it; a workspace during its call; outputs, as logits,
+to the end. What lives from run to run lies behind the caches. What never lives at the same time may share memory.
+Blocks are placed one by one, the largest first, each into the smallest gap that holds it ("greedy by size", Pisarchyk
+and Lee, 2020, arXiv:2001.03288). Where an op allows it, an output takes the place of an input that dies there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ ALIGNMENT_BYTES = 16  # of values, workspaces and caches: enough for any vector 
 class Plan:
     """Offsets in bytes: of each value and of each call's workspace in the arena, of each call's cache in the KV cache.
 
-    None: the call has no workspace or no cache. live_bytes is what lives at the fullest moment; no plan takes less.
+    A value that the program keeps lies in the KV cache too, at its offset there. None: the call has no workspace or no
+    cache. live_bytes is what lives at the fullest moment; no plan takes less.
     """
 
     offsets_bytes: tuple[int, ...]
@@ -61,8 +62,13 @@ def plan(program: Program, features: frozenset[str], rows: int = 1) -> Plan:
             blocks.append(Block(index, index, size_bytes))
     offsets = place(blocks)
     cache_offsets, cache_bytes = _caches(program)
+    kept_offsets: dict[int, int] = {}
+    for value in program.kept:
+        kept_offsets[value] = cache_bytes
+        cache_bytes += aligned(program.values[value].size_bytes)
+    in_arena = [offsets[block] for block in block_of_value]
     return Plan(
-        offsets_bytes=tuple(offsets[block] for block in block_of_value),
+        offsets_bytes=tuple(kept_offsets.get(value, offset) for value, offset in enumerate(in_arena)),
         workspace_offsets_bytes=tuple(None if block is None else offsets[block] for block in block_of_call),
         arena_bytes=_end(blocks, offsets),
         live_bytes=live_bytes(blocks),
@@ -116,12 +122,14 @@ def row_bytes(program: Program, rows: int) -> tuple[int, ...]:
 def _value_blocks(program: Program, rows: int) -> tuple[list[Block], list[int]]:
     """The blocks that values lie in, and which one each value has: an output in place shares its input's."""
     lives = lifetimes(program)
-    size = [aligned(size_bytes) for size_bytes in row_bytes(program, rows)]
+    exact = [0 if value in program.kept else size for value, size in enumerate(row_bytes(program, rows))]
+    size = [aligned(size_bytes) for size_bytes in exact]
     home = list(range(len(program.values)))  # the value in whose block each lies
     for index, call in enumerate(program.calls):
         for output, source in _in_place(program, index):
             old, new = call.inputs[source], call.outputs[output]
-            if lives[old][1] == index and lives[new][0] == index and size[new] <= size[home[old]]:
+            # an input of fewer elements repeats: it may be read again after an element of the output is written
+            if lives[old][1] == index and lives[new][0] == index and exact[new] <= exact[old]:
                 home[new] = home[old]
                 break
     blocks: list[Block] = []
@@ -138,7 +146,7 @@ def _in_place(program: Program, index: int) -> Iterator[tuple[int, int]]:
     """(output, input) pairs of a call that may share memory, where they are not one value already."""
     call = program.calls[index]
     for output, source in getattr(ops.load(call.op), "IN_PLACE", ()):
-        if call.outputs[output] not in call.inputs:
+        if source < len(call.inputs) and call.outputs[output] not in call.inputs:  # an input may be stored instead
             yield output, source
 
 

@@ -42,6 +42,11 @@ class Program:
     outputs: tuple[int, ...]
     head: int
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Values that live from one run to the next, outside the arena."""
+        return ()
+
     def first_calls(self) -> tuple[int, ...]:
         """The call that computes each value; -1 for an input."""
         first = [-1] * len(self.values)
@@ -66,3 +71,64 @@ class DecoderProgram(Program):
     def logits(self) -> int:
         """The value that holds them."""
         return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class Border:
+    """An input or output of a plain model: value number `value` of the program, as its user sees it.
+
+    real = scale * (stored - zero_point) where scale is not None; shape is the tensor's own.
+    """
+
+    name: str
+    value: int
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None
+    zero_point: int
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class PlainProgram(Program):
+    """Any other model, computed once for each set of inputs.
+
+    states: values that live from one inference to the next, each with the byte that fills it at the start. shapes: of
+    each call's inputs, as the tensors have them (a value may be seen in several shapes). operators: the operator of the
+    file that each call came from.
+    """
+
+    borders_in: tuple[Border, ...]
+    borders_out: tuple[Border, ...]
+    states: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+    operators: tuple[int, ...]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        return tuple(value for value, _ in self.states)
+
+
+@dataclass(frozen=True)
+class UnfusedProgram(DecoderProgram):
+    """A language model whose parts nobody recognised: its step is calls of plain ops, for one token.
+
+    inputs are the token and the position, int32; outputs the logits and the new rows. caches: each cache, which is
+    kept, as float32 [kv_heads, context, head_dim], with the new row that goes into it after the step. shapes: as those
+    of a PlainProgram.
+    """
+
+    caches: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        return tuple(cache for cache, _ in self.caches)

@@ -218,14 +218,6 @@ def test_ctrl_c_stops_one_answer_of_a_chat(folder: Path) -> None:
     assert rest.endswith(b"\n")
 
 
-def test_model_of_others_is_not_run(folder: Path, shared_data: Path) -> None:
-    model = shared_data / "tflite" / "hello_world_int8.tflite"
-    assert edge("inspect", model).exit_code == 0
-    for words in (("run", model, "hello"), ("bench", model), ("build", model, "--board", "virtual-m4", "-o", "x")):
-        result = edge(*words)
-        assert result.exit_code == 1 and result.stderr.startswith("edge: "), result.output
-
-
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\x07", "\x7f", "\x9b", "\r", "\u202e", "\u2066"])
 def test_terminal_text_is_clean(character: str) -> None:
     assert clean(f"a{character}b\n\tc") == "ab\n\tc"

@@ -99,6 +99,23 @@ int main(void) {
 """
 
 
+# all of a prompt at once, for a core that runs functions one by one
+CALL_RUN = """
+#include "model.h"
+int call_run(void *memory, const uint32_t *ids, uint32_t count, float *logits) {
+    model_state state;
+    int failed = model_init(&state, memory, MODEL_MEMORY_BYTES) || model_prefill(&state, ids, count);
+    for (uint32_t i = 0; i < MODEL_VOCAB_SIZE; i++) logits[i] = model_logits(&state)[i];
+    return failed;
+}
+"""
+
+
+def memory_bytes(source: Path) -> int:
+    header = (source / "model.h").read_text(encoding="utf-8")
+    return int(re.search(r"MODEL_MEMORY_BYTES (\d+)u", header)[1])  # type: ignore[index]
+
+
 def model(name: str = "tiny") -> graph.Graph:
     template = {"before": "Q: ", "after": name}
     return graph.read(convert(tiny.checkpoint(context=24, card={"name": name, "template": template})))
@@ -171,21 +188,11 @@ def test_on_a_cortex_by_gcc_as_arduino_builds(tmp_path: Path, tool: Callable[[st
     flags = ["-Wall", "-Wextra", "-Werror", "-Os", f"-I{source}", "-c"]
     command = ["arm-none-eabi-g++", "-mthumb", *GCC_M4, "-std=gnu++17", *flags, str(sketch), "-o"]
     subprocess.run([*command, str(tmp_path / "sketch.o")], check=True)
-    (tmp_path / "calls.c").write_text(
-        '#include "model.h"\n'
-        "int call_run(void *memory, const uint32_t *ids, uint32_t count, float *logits) {\n"
-        "    model_state state;\n"
-        "    int failed = model_init(&state, memory, MODEL_MEMORY_BYTES) || model_prefill(&state, ids, count);\n"
-        "    for (uint32_t i = 0; i < MODEL_VOCAB_SIZE; i++) logits[i] = model_logits(&state)[i];\n"
-        "    return failed;\n}\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "calls.c").write_text(CALL_RUN, encoding="utf-8")
     core = Cortex(M4_GCC, [tmp_path / "calls.c", *sorted(source.rglob("*.c"))], [source], tmp_path)
-    header = (source / "model.h").read_text(encoding="utf-8")
-    memory_bytes = int(re.search(r"MODEL_MEMORY_BYTES (\d+)u", header)[1])  # type: ignore[index]
     tokens = np.array(ids(read), np.uint32)
     logits = core.put(bytes(4 * expected(read).size))
-    core.call("call_run", core.put(b"\xa5" * memory_bytes), core.put(tokens.tobytes()), COUNT, logits)
+    core.call("call_run", core.put(b"\xa5" * memory_bytes(source)), core.put(tokens.tobytes()), COUNT, logits)
     assert same_bits(np.frombuffer(core.get(logits, 4 * expected(read).size), np.float32), expected(read))
 
 

@@ -40,7 +40,7 @@ from edge.make import convert
 from firmware_tools import boards, build, graph
 from firmware_tools.compile import compile_model
 from firmware_tools.emulators import unicorn
-from tests import tiny
+from tests import plain_models, tiny
 
 FOLDER = Path(__file__).parent / "transcripts"
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,12 +170,25 @@ def prepare(folder: Path) -> None:
     convert.save(convert.convert(tiny.checkpoint(seed=9)), folder / "other.tflite")
     endless = tiny.checkpoint(context=3000, card={"stop_ids": []})
     convert.save(convert.convert(endless), folder / "endless.tflite")
-    huge = tiny.checkpoint(context=16000, dim=64, hidden_dim=44, kv_heads=4)
+    huge = tiny.checkpoint(context=8000, dim=192, hidden_dim=44, kv_heads=4)
     convert.save(convert.convert(huge), folder / "huge.tflite")
     (folder / "truncated.tflite").write_bytes(model[: len(model) // 2])
     (folder / "text.txt").write_text("sit on the tin can and eat a date in rain", encoding="utf-8")
     (folder / "words.jsonl").write_text('{"prompt": "tin", "answer": "can"}\n', encoding="utf-8")
     (folder / "lines.txt").write_text("tin\n\ncan\n", encoding="utf-8")
+
+
+def prepare_plain(folder: Path) -> None:
+    """What the transcript of plain models uses beside."""
+    for name in ("classifier", "two_inputs", "unsupported", "autoencoder"):
+        (folder / f"{name}.tflite").write_bytes(getattr(plain_models, name)())
+    (folder / "signatures.tflite").write_bytes(plain_models.classifier(signatures=("day", "night")))
+    x = plain_models.stored((20, 48), 0)
+    np.save(folder / "x.npy", x)
+    np.savetxt(folder / "one.csv", x[:1] * 0.05, delimiter=",")
+    (folder / "y.txt").write_text("0\n1\n2\n3\n4\n" * 4, encoding="utf-8")
+    (folder / "names.txt").write_text("red\ngreen\nblue\nblack\nwhite\n", encoding="utf-8")
+    (folder / "damaged.tflite").write_bytes(plain_models.classifier()[:2000])
 
 
 class Shell:
@@ -236,10 +249,12 @@ class Shell:
 
 
 @contextmanager
-def shell() -> Iterator[Shell]:
+def shell(name: str = "") -> Iterator[Shell]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-transcript-"))).resolve()
         prepare(folder)
+        if name == "plain":
+            prepare_plain(folder)
         yield Shell(folder, Devices(folder, stack))
 
 
@@ -248,7 +263,7 @@ def test_transcript(name: str) -> None:
     _, commands = parse(FOLDER / f"{name}.txt")
     if sys.platform == "win32" and any("^C" in command.expected for command in commands):
         pytest.skip("Windows sends Ctrl-C to the whole console")
-    with shell() as it:
+    with shell(name) as it:
         for command in commands:
             found = it.run(command)
             expected = [line for line in command.expected if line != "^C"]
@@ -281,7 +296,7 @@ def update() -> None:
     for path in sorted(FOLDER.glob("*.txt")):
         comment, commands = parse(path)
         parts = ["\n".join(comment) + "\n"] if comment else []
-        with shell() as it:
+        with shell(path.stem) as it:
             for command in commands:
                 found = it.run(command)
                 if not matches([line for line in command.expected if line != "^C"], found):

@@ -13,7 +13,7 @@ WIDTH, LEFT, BAR, GAP, TOP = 960.0, 90.0, 22.0, 8.0, 64.0
 
 def text(profile: Profile) -> str:
     """Two tables: instructions and weight bytes with their shares, by op and by layer; the largest op first."""
-    heading = f"Profile of one token at position {profile.position} (instructions; weight bytes read from flash)"
+    heading = f"Profile of {_what(profile)} (instructions; weight bytes read from flash)"
     by_op = sorted(_sums(profile.parts, lambda part: part.op), key=lambda row: -row[2])
     by_layer = _sums(profile.parts, lambda part: part.layer)
     total = ("total", len(profile.parts), *_totals(profile.parts))
@@ -24,6 +24,10 @@ def text(profile: Profile) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _what(profile: Profile) -> str:
+    return "an inference" if profile.position is None else f"one token at position {profile.position}"
+
+
 def svg(profile: Profile) -> str:
     """A bar for each layer, in it the calls as wide as their instructions; below it the bytes of weights they read."""
     layers = list(dict.fromkeys(part.layer for part in profile.parts))
@@ -31,9 +35,7 @@ def svg(profile: Profile) -> str:
     widest = max(sum(part.instructions for part in profile.parts if part.layer == layer) for layer in layers)
     heaviest = max(sum(part.weight_bytes for part in profile.parts if part.layer == layer) for layer in layers)
     instructions, weight_bytes = _totals(profile.parts)
-    title = (
-        f"{instructions:,} instructions and {weight_bytes:,} weight bytes for a token at position {profile.position}"
-    )
+    title = f"{instructions:,} instructions and {weight_bytes:,} weight bytes for {_what(profile)}"
     drawing = Drawing(WIDTH, TOP + len(layers) * (BAR + GAP + 6) + 10, title)
     drawing.text(10, 20, title)
     drawing.legend(10, 44, list(of_op.items()), step=(WIDTH - 20) / max(len(of_op), 1))

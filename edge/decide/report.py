@@ -24,11 +24,13 @@ HEADINGS = {
     ("seconds", True): "Seconds (EMULATED: not those of any hardware)",
     ("seconds", False): "Seconds (measured)",
 }
-# heading, and the cell of a run; the first three columns name the run
+# heading, and the cell of a run; the first four columns name the run
 COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("model", lambda run: one_line(f"{run.model.name} ({run.model.quantization or 'unknown weights'})")),
     ("target", lambda run: one_line(run.target)),
-    ("context", lambda run: str(run.context)),
+    ("context", lambda run: ABSENT if run.context is None else str(run.context)),
+    ("toolchain", lambda run: one_line(run.image.toolchain or ABSENT)),
+    ("inference", lambda run: _amount(run.clock, run.inference.median)),
     ("decode / token", lambda run: _decode(run)),
     ("prefill / token", lambda run: _amount(run.clock, run.prefill.per_token)),
     ("flash", lambda run: _bytes(run, "code", "weight", "vocabulary")),
@@ -123,6 +125,7 @@ def _decode(run: Record) -> str:
 
 def _bytes(run: Record, *parts: str) -> str:
     """The sum of parts of the memory in KB; a lower bound where one is not known. A process on the host has neither."""
+    parts = (*parts, "input") if "arena" in parts and run.memory.input_bytes is not None else parts
     known = [size for part in parts if (size := getattr(run.memory, f"{part}_bytes")) is not None]
     if not known or run.target == "host":
         return ABSENT
@@ -139,6 +142,18 @@ def accuracy(accuracy: Accuracy | None) -> str:
         task = one_line(accuracy.task or "task")
         sample = f"{accuracy.sample_size} of {accuracy.task_size}"
         parts.append(f"{task}: exact match {accuracy.exact_match:.3f} ({low:.3f}–{high:.3f}), {sample}")
+    if accuracy.accuracy is not None:
+        low, high = accuracy.interval_95 or (0.0, 1.0)
+        parts.append(f"accuracy {accuracy.accuracy:.3f} ({low:.3f}–{high:.3f}), {accuracy.classes} classes")
+    if accuracy.macro_f1 is not None:
+        parts.append(f"macro-F1 {accuracy.macro_f1:.3f}")
+    if accuracy.auc is not None:
+        parts.append(f"AUC {accuracy.auc:.3f}")
+    if accuracy.disagreement is not None:
+        parts.append(f"another class than the reference in {accuracy.disagreement:.3g}")
+        parts.append(f"largest difference {accuracy.max_difference or 0.0:.3g}")
+    if accuracy.sample_size is not None and accuracy.exact_match is None:
+        parts.append(f"{accuracy.sample_size} samples")
     if accuracy.perplexity is not None:
         parts.append(f"perplexity {accuracy.perplexity:.3f}")
     if accuracy.bits_per_byte is not None:

@@ -12,12 +12,14 @@ from typing import Any
 from edge.make import memory_plan
 from edge.make.memory_plan import Region
 from edge.terminal import clean, one_line
-from firmware_tools import boards, costs, fuse, graph
+from firmware_tools import boards, costs, graph, lower
+from firmware_tools.bfp_program import for_board
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
-from firmware_tools.compile import needs, rows_at_once
+from firmware_tools.compile import decoder_program, is_decoder, needs, rows_at_once
 from firmware_tools.errors import UserError
-from firmware_tools.program import DecoderProgram, Program
+from firmware_tools.lower import Refusal
+from firmware_tools.program import DecoderProgram, Program, UnfusedProgram
 
 EARLY = 15  # a position that most models have, for predictions
 CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exactly
@@ -27,7 +29,8 @@ CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exa
 class Fit:
     """What a model needs on a board, before anything is built; code is an upper bound. missing: 0 where it fits.
 
-    predicted: position -> instructions of a token there, from the graph alone; empty where a kernel was never measured.
+    The two costs of a token: weight_bytes_read from flash; predicted: position -> instructions, from the graph alone,
+    empty where a kernel was never measured.
     """
 
     board: str
@@ -40,7 +43,9 @@ class Fit:
     flash_missing_bytes: int
     ram_missing_bytes: int
     can_encode: bool
+    weight_bytes_read: int
     predicted: Mapping[str, int] = field(default_factory=dict)
+    input_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class Summary:
     """A file as stored (signatures, ops) and as the compiler sees it (calls, fits, arena).
 
     signatures: name -> tensor -> "dtype[shape]", inputs before outputs. ops: signature -> op -> how often. calls: fused
-    op -> how often. arena: for the board that was asked for. reason: why the compiler does not take the file, or None.
+    op -> how often. arena: for the board that was asked for. kind: `decoder`, a language model of ours, or `plain`.
+    reason: why the compiler does not take the file, or None; unsupported: all operators that no board computes.
+    unfused: a language model in whose graph something is not understood, so that plain ops compute it, slower.
     """
 
     name: str
@@ -64,10 +71,16 @@ class Summary:
     fits: tuple[Fit, ...] = ()
     arena: tuple[Region, ...] = ()
     reason: str | None = None
+    kind: str = "plain"
+    hint: str | None = None
+    unsupported: tuple[Refusal, ...] = ()
+    unfused: bool = False
 
 
-def summarize(path: Path, board: str | None = None, context: int | None = None) -> Summary:
-    """Reads and verifies a model; board: only this one, and its memory plan. context: as `build --context`.
+def summarize(
+    path: Path, board: str | None = None, context: int | None = None, signature: str | None = None
+) -> Summary:
+    """Reads and verifies a model; board: only this one, and its memory plan. context, signature: as `build` has them.
 
     BadFile for what is not a .tflite; any other .tflite has a summary, which says why it is not compiled.
     """
@@ -75,17 +88,37 @@ def summarize(path: Path, board: str | None = None, context: int | None = None) 
     model = graph.read(path)
     summary = _stored(model, path)
     try:
-        program = fuse.program(model, context)
-        fits = tuple(_fit(model, program, board, context) for board in chosen)
+        program = decoder_program(model, context) if is_decoder(model) else lower.program(model, signature)
+        fits = tuple(_fit(model, _on(program, board), board, context, signature) for board in chosen)
     except UserError as error:
-        return dataclasses.replace(summary, reason=error.message)
+        refused = () if is_decoder(model) else _refusals(model, signature)
+        return dataclasses.replace(summary, reason=error.message, hint=error.hint or None, unsupported=refused)
     return dataclasses.replace(
         summary,
         parameters=_parameters(program),
         calls=dict(Counter(call.op for call in program.calls)),
+        unfused=isinstance(program, UnfusedProgram),
         fits=fits,
-        arena=memory_plan.regions(program, chosen[0], rows_at_once(chosen[0])) if board else (),
+        arena=_regions(_on(program, chosen[0]), chosen[0]) if board else (),
     )
+
+
+def _on(program: Program, board: Board) -> Program:
+    """The program as the board computes it: a recognised language model may be integers throughout."""
+    if isinstance(program, UnfusedProgram) or not isinstance(program, DecoderProgram):
+        return program
+    return for_board(program, board)
+
+
+def _regions(program: Program, board: Board) -> tuple[Region, ...]:
+    return memory_plan.regions(program, board, rows_at_once(board, program))
+
+
+def _refusals(model: graph.Graph, signature: str | None) -> tuple[Refusal, ...]:
+    try:
+        return lower.refusals(model, signature)
+    except UserError:  # of a signature that is not there: the reason says so
+        return ()
 
 
 def _stored(model: graph.Graph, path: Path) -> Summary:
@@ -97,10 +130,18 @@ def _stored(model: graph.Graph, path: Path) -> Summary:
         contract=model.contract,
         parameters=None,
         card=model.card,
-        signatures={name: _border(signature) for name, signature in model.signatures.items()},
+        signatures={name: _border(signature) for name, signature in model.signatures.items()} or _main(model),
         ops={name: _ops(model.subgraphs[signature.subgraph]) for name, signature in model.signatures.items()}
         or {subgraph.name or f"subgraph {index}": _ops(subgraph) for index, subgraph in enumerate(model.subgraphs)},
+        kind="decoder" if is_decoder(model) else "plain",
     )
+
+
+def _main(model: graph.Graph) -> dict[str, dict[str, str]]:
+    """The border of the first subgraph, as that of a signature: what a file without any is called by."""
+    subgraph = model.subgraphs[0]
+    tensors = [subgraph.tensors[index] for index in (*subgraph.inputs, *subgraph.outputs)]
+    return {subgraph.name or "subgraph 0": {tensor.name: _typed(tensor) for tensor in tensors}}
 
 
 def _ops(subgraph: graph.Subgraph) -> dict[str, int]:
@@ -109,7 +150,11 @@ def _ops(subgraph: graph.Subgraph) -> dict[str, int]:
 
 def _border(signature: graph.Signature) -> dict[str, str]:
     tensors = [*signature.inputs.items(), *signature.outputs.items()]
-    return {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors}
+    return {name: _typed(tensor) for name, tensor in tensors}
+
+
+def _typed(tensor: graph.Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)}"
 
 
 def _parameters(program: Program) -> int:
@@ -123,10 +168,10 @@ def _parameters(program: Program) -> int:
     return sum(trained.values())
 
 
-def _fit(model: graph.Graph, program: DecoderProgram, board: Board, context: int | None) -> Fit:
-    memory = needs(model, board, context)
+def _fit(model: graph.Graph, program: Program, board: Board, context: int | None, signature: str | None) -> Fit:
+    memory = needs(model, board, context, signature)
     flash = memory.weight_bytes + memory.vocabulary_bytes + CODE_BYTES
-    ram = memory.arena_bytes + memory.kv_cache_bytes + board.stack_bytes
+    ram = memory.arena_bytes + memory.kv_cache_bytes + memory.input_bytes + board.stack_bytes
     return Fit(
         board=board.name,
         weight_bytes=memory.weight_bytes,
@@ -138,7 +183,9 @@ def _fit(model: graph.Graph, program: DecoderProgram, board: Board, context: int
         flash_missing_bytes=max(0, flash - board.flash.size_bytes),
         ram_missing_bytes=max(0, ram - board.ram.size_bytes),
         can_encode=memory.can_encode,
-        predicted=_predicted(program, board),
+        weight_bytes_read=costs.weight_bytes(program, board),
+        predicted=_predicted(program, board) if isinstance(program, DecoderProgram) else {},
+        input_bytes=memory.input_bytes,
     )
 
 
@@ -158,7 +205,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 def title(summary: Summary) -> str:
     """The model in a line."""
-    kind = summary.card.get("quantization", "not a language model of edge")
+    kind = summary.card.get("quantization", "a plain model")
     count = "" if summary.parameters is None else f", {summary.parameters:,} parameters"
     return one_line(f"{summary.name}: {kind}{count}, {summary.file_bytes:,} bytes, sha256 {summary.sha256[:12]}")
 
@@ -175,11 +222,14 @@ def text(summary: Summary) -> str:
         if name not in summary.signatures:
             lines.append(f"{one_line(name)}: " + ", ".join(f"{count} {op}" for op, count in ops.items()))
     if summary.reason:
-        lines.append(f"not compiled for boards: {one_line(summary.reason)}")
+        lines.append(f"not compiled: {one_line(summary.reason)}")
+        lines += [f"  hint: {one_line(summary.hint)}"] if summary.hint else []
+    if summary.unfused:
+        lines.append("not recognised as a whole: plain ops compute it, with its whole context in float32, and slower")
     if summary.calls:
         lines.append("on a board: " + ", ".join(f"{count} {op}" for op, count in summary.calls.items()))
     for fit in summary.fits:
-        lines += _fit_lines(fit)
+        lines += _fit_lines(fit, summary.kind)
     if summary.arena:
         lines.append(memory_plan.text(summary.arena))
     return clean("\n".join(lines) + "\n")
@@ -195,22 +245,24 @@ def _grouped(tensors: Mapping[str, str]) -> Iterator[str]:
         yield f"  {one_line(names[0])}" + (f" … {one_line(names[-1])}" if len(names) > 1 else "") + f": {kind}"
 
 
-def _fit_lines(fit: Fit) -> Iterator[str]:
+def _fit_lines(fit: Fit, kind: str) -> Iterator[str]:
     missing = [
         f"{count:,} bytes of {region} are missing"
         for region, count in (("flash", fit.flash_missing_bytes), ("RAM", fit.ram_missing_bytes))
         if count
     ]
     encoder = "text or ids" if fit.can_encode else "ids; it cannot encode this tokenizer"
-    yield f"{fit.board}: " + ("; ".join(missing) if missing else f"fits; takes {encoder}")
-    yield (
-        f"  flash: weights {fit.weight_bytes:,}, vocabulary {fit.vocabulary_bytes:,}, "
-        f"code at most {fit.code_bytes:,} bytes"
-    )
-    yield f"  RAM: arena {fit.arena_bytes:,}, KV cache {fit.kv_cache_bytes:,}, stack {fit.stack_bytes:,} bytes"
-    if fit.predicted:
-        counts = ", ".join(f"{count:,} at position {position}" for position, count in fit.predicted.items())
-        yield f"  instructions per token, predicted from the graph: {counts}"
+    fits = f"fits; takes {encoder}" if kind == "decoder" else "fits"
+    yield f"{fit.board}: " + ("; ".join(missing) if missing else fits)
+    tables, kept = f"weights {fit.weight_bytes:,}", f"inputs {fit.input_bytes:,}, state {fit.kv_cache_bytes:,}"
+    if kind == "decoder":
+        tables, kept = f"{tables}, vocabulary {fit.vocabulary_bytes:,}", f"KV cache {fit.kv_cache_bytes:,}"
+    yield f"  flash: {tables}, code at most {fit.code_bytes:,} bytes"
+    yield f"  RAM: arena {fit.arena_bytes:,}, {kept}, stack {fit.stack_bytes:,} bytes"
+    if kind == "decoder":
+        counts = ", ".join(f"{count:,} instructions at position {at}" for at, count in fit.predicted.items())
+        takes = counts and f" and takes, as predicted, {counts}"
+        yield f"  a token reads {fit.weight_bytes_read:,} weight bytes{takes}"
 
 
 def image_json(image: Image) -> dict[str, Any]:
@@ -220,14 +272,15 @@ def image_json(image: Image) -> dict[str, Any]:
 
 def image_text(image: Image, folder: Path) -> str:
     """What `edge build` has made."""
-    sizes = image.sizes
+    sizes, is_text = image.sizes, image.facts.kind == "decoder"
+    context = f", context {image.facts.context}" if is_text else ""
+    vocabulary = f", vocabulary {sizes.vocabulary_bytes:,}" if is_text else ""
     lines = [
-        f"{folder}: {image.facts.name} for {image.board}, context {image.facts.context}, sha256 {image.sha256[:12]}",
-        f"  flash {sizes.flash_bytes:,} bytes: code {sizes.code_bytes:,}, weights {sizes.weight_bytes:,}, "
-        f"vocabulary {sizes.vocabulary_bytes:,}",
-        f"  RAM {sizes.ram_bytes:,} bytes: arena {sizes.arena_bytes:,}, KV cache {sizes.kv_cache_bytes:,}, "
-        f"stack {sizes.stack_bytes:,}",
+        f"{folder}: {image.facts.name} for {image.board}{context}, sha256 {image.sha256[:12]}",
+        f"  flash {sizes.flash_bytes:,} bytes: code {sizes.code_bytes:,}, weights {sizes.weight_bytes:,}{vocabulary}",
+        f"  RAM {sizes.ram_bytes:,} bytes: arena {sizes.arena_bytes:,}, "
+        f"{'KV cache' if is_text else 'state'} {sizes.kv_cache_bytes:,}, stack {sizes.stack_bytes:,}",
     ]
-    if not image.facts.can_encode:
+    if is_text and not image.facts.can_encode:
         lines.append("  it takes token ids and gives text: this tokenizer is not one that it can encode with")
     return clean("\n".join(lines) + "\n")

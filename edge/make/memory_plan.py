@@ -39,7 +39,7 @@ def regions(program: Program, board: Board, rows: int) -> tuple[Region, ...]:
     found = []
     for index, call in enumerate(program.calls):
         for value in call.outputs:
-            if lives[value][0] == index:
+            if lives[value][0] == index and value not in program.kept:
                 found.append(Region(call.op, "result", layout.offsets_bytes[value], sizes[value], *lives[value]))
         offset = layout.workspace_offsets_bytes[index]
         if offset is not None:

@@ -18,6 +18,7 @@ from edge.run.generate import prompt_ids
 from edge.run.target import Running
 from edge.terminal import track
 from firmware_tools.errors import UserError
+from firmware_tools.link import Link
 
 PROMPT_TOKENS = 16  # without --position and --prompt
 
@@ -31,8 +32,7 @@ def bench(
     attended). Else a prompt is read and `tokens` tokens (16, or what the context has room for) are computed after it,
     and all of that `repeats` times. Which tokens they are does not matter for the cost: a fixed seed draws them.
     """
-    if not running.link.clock.counting:
-        raise UserError(f"{running.target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
+    refuse_without_clock(running.target, running.link)
     ids = _prompt(running, position, prompt)
     count = 1 if position is not None else _count(running, len(ids), tokens)
     seconds = running.link.clock.kind == "seconds"
@@ -84,17 +84,23 @@ def _read(running: Running, ids: Sequence[int]) -> float | None:
     """Units per token of reading ids from an empty context; None where there is nothing to read."""
     if not ids:
         return None
-    return _units(running, running.link.prefill(ids)) / len(ids)
+    return in_units(running.link, running.link.prefill(ids)) / len(ids)
 
 
 def _decode(running: Running, position: int, count: int) -> list[float]:
     """Units of each of count steps from position on."""
     ids = _ids(running, position + count)[position:]
-    return [_units(running, running.link.forward(token, position + at)) for at, token in enumerate(ids)]
+    return [in_units(running.link, running.link.forward(token, position + at)) for at, token in enumerate(ids)]
 
 
-def _units(running: Running, ticks: int | None) -> float:
+def refuse_without_clock(target: str, link: Link) -> None:
+    """UserError where nothing can be measured."""
+    if not link.clock.counting:
+        raise UserError(f"{target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
+
+
+def in_units(link: Link, ticks: int | None) -> float:
     """Ticks in the clock's unit; instructions stay whole numbers."""
     assert ticks is not None, "a clock that counts tells"
-    amount = ticks * running.link.clock.per_tick
-    return int(amount) if running.link.clock.kind == "instructions" and amount == int(amount) else amount
+    amount = ticks * link.clock.per_tick
+    return int(amount) if link.clock.kind == "instructions" and amount == int(amount) else amount

@@ -9,35 +9,50 @@ from importlib import metadata
 
 from edge import __version__
 from edge.measure.record import Image, Memory, Model, Record
+from edge.run.plain import PlainRunning
 from edge.run.target import Running
+from firmware_tools.graph import Graph
 
 TOOLS = ("ai-edge-litert", "numpy", "pyserial", "tokenizers", "unicorn", "ziglang")
 
 
-def describe(running: Running) -> Record:
+def describe(running: Running | PlainRunning) -> Record:
     """The record of a running model, all measurements absent."""
     model, image = running.model, running.image
     return Record(
         model=Model(
-            name=str(model.card["name"]),
+            name=model.name,
             sha256=model.sha256,
             file_sha256=model.file_sha256,
-            tokenizer_sha256=hashlib.sha256(model.tokenizer).hexdigest(),
-            quantization=model.card.get("quantization"),
+            tokenizer_sha256=hashlib.sha256(model.tokenizer).hexdigest() if model.tokenizer else None,
+            quantization=model.card.get("quantization") or quantization(model),
         ),
-        image=Image(image.sha256 if image else None),
+        image=Image(image.sha256, image.facts.toolchain) if image else Image(),
         target=running.target,
         board=running.target.partition("@")[0],
         emulated=running.info.emulated,
         clock=running.link.clock.kind,
-        context=running.context,
+        context=running.context if isinstance(running, Running) else None,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         tools={**tools(), **_kernels(running)},
         memory=_memory(running),
     )
 
 
-def _memory(running: Running) -> Memory:
+def quantization(model: Graph) -> str:
+    """In what a plain model computes: the types of its computed tensors, and those of its weights where they differ."""
+    computed = {
+        subgraph.tensors[index].dtype
+        for subgraph in model.subgraphs
+        for operator in subgraph.operators
+        for index in operator.outputs
+    } & {"float32", "int8", "uint8", "int16"}
+    quantized = any(t.data is not None and t.dtype == "int8" for subgraph in model.subgraphs for t in subgraph.tensors)
+    names = "/".join(sorted(computed)) or "unknown"
+    return "float32, int8 weights" if computed == {"float32"} and quantized else names
+
+
+def _memory(running: Running | PlainRunning) -> Memory:
     """What the image takes where it was built here; else what the device or the agent says of itself."""
     if running.image is None:
         info = running.info
@@ -47,6 +62,7 @@ def _memory(running: Running) -> Memory:
             arena_bytes=info.arena_bytes,
             kv_cache_bytes=info.kv_cache_bytes,
             stack_bytes=info.stack_bytes,
+            input_bytes=_input_bytes(running),
         )
     sizes = running.image.sizes
     return Memory(
@@ -56,10 +72,15 @@ def _memory(running: Running) -> Memory:
         arena_bytes=sizes.arena_bytes,
         kv_cache_bytes=sizes.kv_cache_bytes,
         stack_bytes=sizes.stack_bytes,
+        input_bytes=_input_bytes(running),
     )
 
 
-def _kernels(running: Running) -> dict[str, str]:
+def _input_bytes(running: Running | PlainRunning) -> int | None:
+    return sum(border.size_bytes for border in running.inputs) if isinstance(running, PlainRunning) else None
+
+
+def _kernels(running: Running | PlainRunning) -> dict[str, str]:
     """On the host, what computed: the runtime, its set of kernels and its threads."""
     raw = running.info.raw if running.image is None and running.target == "host" else {}
     return {key: str(raw[key]) for key in ("runtime", "kernels", "threads") if key in raw}

@@ -32,20 +32,24 @@ MAX_BYTES = 16 << 20  # of a file that is read: a million repeats fit
 
 @dataclass(frozen=True)
 class Model:
-    """Which model: hashes of its canonical content, of its file, and of its tokenizer.json."""
+    """Which model: hashes of its canonical content, of its file, and of its tokenizer.json where it has one."""
 
     name: str
     sha256: str
     file_sha256: str
-    tokenizer_sha256: str
+    tokenizer_sha256: str | None
     quantization: str | None
 
 
 @dataclass(frozen=True)
 class Image:
-    """Which firmware; null where there is none (host) or where it is not known (a board flashed by somebody)."""
+    """Which firmware, and the name and version of the toolchain that built it.
+
+    null where there is none (host) or where it is not known (a board flashed by somebody).
+    """
 
     sha256: str | None = None
+    toolchain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,20 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class Inference:
+    """One inference of a model that is no language model: every repeat in the clock's units, and their median."""
+
+    median: float | None = None
+    repeats: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Memory:
-    """Bytes of flash (code: all but weights and vocabulary) and of RAM (arena, KV cache, stack)."""
+    """Bytes of flash (code: all but weights and vocabulary) and of RAM (arena, KV cache, stack).
+
+    Of a model that is no language model kv_cache_bytes are what it keeps from one inference to the next, and
+    input_bytes its inputs as they were given; null for language models.
+    """
 
     code_bytes: int | None = None
     weight_bytes: int | None = None
@@ -80,6 +96,7 @@ class Memory:
     arena_bytes: int | None = None
     kv_cache_bytes: int | None = None
     stack_bytes: int | None = None
+    input_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,11 @@ class Accuracy:
     in nats per token, top1 how often both hold the same token for the likeliest. Of a task: exact_match over
     sample_size of task_size examples, with its 95 % Wilson interval, and how tokens were chosen (sampling).
     data_sha256 is over the text or task file.
+
+    Of another model's classes: accuracy over sample_size samples with its 95 % Wilson interval, macro_f1 (the mean over
+    classes), auc (the second of two classes, or the mean of each against the rest). With a reference: disagreement, in
+    which share of the samples another class is the likeliest, and max_difference, the furthest that two outputs are
+    apart. data_sha256 is over the inputs as stored, and the labels.
     """
 
     perplexity: float | None = None
@@ -114,6 +136,12 @@ class Accuracy:
     sample_size: int | None = None
     task_size: int | None = None
     data_sha256: str | None = None
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    auc: float | None = None
+    classes: int | None = None
+    disagreement: float | None = None
+    max_difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,19 +157,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where a decode step at a cache position goes, call by call in order; the parts add up to the step.
+    """Where a decode step at a cache position goes, call by call in order; the parts add up to the step. position is
+    null for an inference of a model that is no language model.
 
     predicted is the instructions of the step as the graph alone lets expect them (firmware_tools/costs.py).
     """
 
-    position: int
+    position: int | None
     parts: tuple[Part, ...]
     predicted: int | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run; target is what `--on` was resolved to, context the positions its KV cache holds."""
+    """One run; target is what `--on` was resolved to, context the positions its KV cache holds, where it has one."""
 
     model: Model
     image: Image
@@ -149,12 +178,13 @@ class Record:
     board: str
     emulated: bool
     clock: str
-    context: int
+    context: int | None
     created: str
     tools: Mapping[str, str]
     memory: Memory = Memory()
     prefill: Prefill = Prefill()
     decode: Decode = Decode()
+    inference: Inference = Inference()
     accuracy: Accuracy | None = None
     profile: Profile | None = None
     energy: None = None

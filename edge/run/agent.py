@@ -1,11 +1,11 @@
-"""Runs a .tflite language model in a process of its own and answers frames on stdin and stdout, as a board does.
+"""Runs a .tflite in a process of its own and answers frames on stdin and stdout, as a board does.
 
     python -m edge.run.agent MODEL --facts JSON [--kernels xnnpack|reference] [--threads N] [--context N]
 
-It needs numpy, LiteRT (or tflite_runtime) and three files of firmware_tools (frames.py, sampler.py, exp.py), so that a
-Raspberry Pi needs no more than these. A model that hangs, crashes or wants too much memory takes only this process
-with it. stdout carries frames alone: what libraries print goes to stderr. Ticks are nanoseconds of computing, the KV
-cache included, sampling not.
+It needs numpy, LiteRT (or tflite_runtime), session.py and plain_model.py beside it, and three files of firmware_tools
+(frames.py, sampler.py, exp.py), so that a Raspberry Pi needs no more than these. A model that hangs, crashes or wants
+too much memory takes only this process with it. stdout carries frames alone: what libraries print goes to stderr. Ticks
+are nanoseconds of computing, the KV cache included, sampling not.
 """
 
 from __future__ import annotations
@@ -28,27 +28,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_tools.frames import END, REPLY, SEED, Kind, Packet, pack, unpack
+from edge.run.plain_model import PlainModel, PlainSession
+from edge.run.session import MAX_PAYLOAD, Refusal, Session, one_line, serve
+from firmware_tools.frames import SEED, Kind, Packet
 from firmware_tools.sampler import Generator, Sampler
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")  # the first that is installed
 KERNELS = {"xnnpack": "BUILTIN", "reference": "BUILTIN_REF"}  # names of LiteRT's OpResolverType
-MAX_PAYLOAD = 1 << 16  # bytes
 STEP_BYTES = 12  # of a GENERATE answer: id u32, ticks u64
 PREFILL_COST = 4  # one run of `prefill` takes about as long as chunk / PREFILL_COST runs of `decode`
 SMALL_BYTES = 16 << 20  # below this a second thread costs more than it brings
 MOST_THREADS = 4
 SPARE_BYTES = 4 << 30  # address space beyond what the model's size explains, most of it reserved by threads
 TICKS_HZ = 1_000_000_000
-
-
-class Refusal(Exception):
-    """A request that cannot be carried out; its text goes into the ERROR frame."""
-
-
-def one_line(error: Exception) -> str:
-    """The text of an error of LiteRT, which may be long and of many lines."""
-    return " ".join(str(error).split())[:500] or "LiteRT does not say why; memory may be short"
 
 
 def load_runtime() -> tuple[str, Any]:
@@ -60,15 +52,21 @@ def load_runtime() -> tuple[str, Any]:
     raise ImportError(f"none of {', '.join(RUNTIMES)} is installed: pip install ai-edge-litert")
 
 
+def lite(path: Path, threads: int, kernels: str, runtime: Any) -> Any:
+    """LiteRT's interpreter of a file."""
+    resolver = getattr(runtime.OpResolverType, KERNELS[kernels])
+    # LiteRT opens paths by their bytes, which on Windows are not those of a name that is not ASCII
+    source = {"model_path": str(path)} if str(path).isascii() else {"model_content": path.read_bytes()}
+    interpreter = runtime.Interpreter(**source, num_threads=threads, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 class Model:
     """The two signatures over one KV cache, which lives in the inputs of `decode`, subgraph 0."""
 
     def __init__(self, path: Path, kv_heads: int, threads: int, kernels: str, runtime: Any) -> None:
-        resolver = getattr(runtime.OpResolverType, KERNELS[kernels])
-        # LiteRT opens paths by their bytes, which on Windows are not those of a name that is not ASCII
-        source = {"model_path": str(path)} if str(path).isascii() else {"model_content": path.read_bytes()}
-        self._lite = runtime.Interpreter(**source, num_threads=threads, experimental_op_resolver_type=resolver)
-        self._lite.allocate_tensors()
+        self._lite = lite(path, threads, kernels, runtime)
         decode = self._lite.get_signature_runner("decode")
         inputs, outputs = decode.get_input_details(), decode.get_output_details()
         prefill = self._lite.get_signature_runner("prefill").get_input_details()
@@ -142,37 +140,19 @@ class Model:
         return rows
 
 
-class Session:
-    """What a board keeps between requests: how much of the cache is filled, logits, the sampler, the last answer."""
+class DecoderSession(Session):
+    """What a board keeps of a language model: how much of the cache is filled, logits, the sampler."""
 
     def __init__(self, model: Model, info: Mapping[str, Any]) -> None:
+        super().__init__(info)
         self.model = model
-        self.info = info
         self.context = int(info["context"])
         self.stop_ids = frozenset(info["stop_ids"])
         self.filled = 0
         self.generator = Generator(Sampler())
-        self.asked, self.answered = b"", b""
 
-    def answer(self, raw: bytes) -> bytes:
-        """The answer to the bytes between two zeros, as bytes for the wire; b"" where they are not a request."""
-        request = unpack(raw)
-        if request is None:
-            return b""
-        if raw != self.asked:
-            try:
-                reply = Packet(request.sequence, request.kind | REPLY, self._carry_out(request))
-            except Refusal as refusal:
-                reply = Packet(request.sequence, Kind.ERROR, str(refusal).encode())
-            except (RuntimeError, ValueError, MemoryError) as error:  # LiteRT's own
-                reply = Packet(request.sequence, Kind.ERROR, f"LiteRT failed: {one_line(error)}".encode())
-            self.asked, self.answered = raw, pack(reply)
-        return self.answered
-
-    def _carry_out(self, request: Packet) -> bytes:
+    def carry_out(self, request: Packet) -> bytes:
         payload, size = request.payload, len(request.payload)
-        if request.kind == Kind.HELLO and size == 0:
-            return json.dumps(self.info).encode()
         if request.kind == Kind.PREFILL and size >= 8 and size % 4 == 0:
             position, *ids = struct.unpack(f"<{size // 4}I", payload)
             return self._compute(ids, position, prefill=True)
@@ -183,11 +163,9 @@ class Session:
             return self._generate(*struct.unpack("<HHffQ", payload))
         if request.kind == Kind.LOGITS and size == 4:
             return self._logits(*struct.unpack("<I", payload))
-        if request.kind == Kind.LINES and size == 0:
-            return b""  # there is no other mode to go to
         if request.kind == Kind.ENCODE:
             raise Refusal("this target has no tokenizer of its own; the host encodes")
-        raise Refusal(f"no request of kind {request.kind} has {size} bytes")
+        return super().carry_out(request)
 
     def _compute(self, ids: Sequence[int], position: int, prefill: bool) -> bytes:
         if position > self.filled:
@@ -231,19 +209,6 @@ class Session:
         return self.model.logits[first : first + MAX_PAYLOAD // 4].astype("<f4").tobytes()
 
 
-def serve(session: Session, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answers until requests ends; bytes that are no request are dropped."""
-    longest = MAX_PAYLOAD + MAX_PAYLOAD // 254 + 16
-    waiting = b""
-    while data := os.read(requests.fileno(), 1 << 16):
-        *whole, waiting = (waiting + data).split(END)
-        for raw in whole:
-            answers.write(session.answer(raw))
-        answers.flush()
-        if len(waiting) > longest:
-            waiting = b"\1"  # too long for a request: stays garbage until the zero that ends it
-
-
 def set_limits(model_bytes: int) -> None:
     """Where the platform can: no core dumps, and an end to the address space."""
     try:
@@ -275,6 +240,18 @@ def take_stdout() -> BinaryIO:
     return os.fdopen(frames, "wb")
 
 
+def _of_the_host() -> dict[str, Any]:
+    return {
+        "arena_bytes": None,
+        "stack_bytes": None,
+        "can_encode": False,
+        "board": "host",
+        "emulated": False,
+        "ticks_hz": TICKS_HZ,
+        "max_payload": MAX_PAYLOAD,
+    }
+
+
 def describe(model: Model, facts: Mapping[str, Any], context: int | None, threads: int, kernels: str) -> dict[str, Any]:
     """The answer to HELLO: what the host knows of the file, and what only the one who runs it knows."""
     return {
@@ -283,13 +260,7 @@ def describe(model: Model, facts: Mapping[str, Any], context: int | None, thread
         "context": min(context or model.context, model.context),
         "layers": model.layers,
         "kv_cache_bytes": model.kv_cache_bytes,
-        "arena_bytes": None,
-        "stack_bytes": None,
-        "can_encode": False,
-        "board": "host",
-        "emulated": False,
-        "ticks_hz": TICKS_HZ,
-        "max_payload": MAX_PAYLOAD,
+        **_of_the_host(),
         "kernels": kernels,
         "threads": threads,
     }
@@ -304,10 +275,13 @@ def start(options: argparse.Namespace) -> Session:
         raise ValueError("the file is not the one the host has read")
     threads = options.threads or (1 if size_bytes < SMALL_BYTES else min(os.cpu_count() or 1, MOST_THREADS))
     name, runtime = load_runtime()
+    facts["runtime"] = name
+    if facts["kind"] == "plain":
+        plain = PlainModel(lite(options.model, threads, options.kernels, runtime), facts.pop("signature"))
+        return PlainSession(plain, {**facts, **_of_the_host(), "kernels": options.kernels, "threads": threads})
     model = Model(options.model, facts.pop("kv_heads"), threads, options.kernels, runtime)
     model.warm_up()
-    facts["runtime"] = name
-    return Session(model, describe(model, facts, options.context, threads, options.kernels))
+    return DecoderSession(model, describe(model, facts, options.context, threads, options.kernels))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,28 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import edge
-from firmware_tools import graph
+from firmware_tools import graph, lower
 from firmware_tools.errors import BadFile
 from firmware_tools.link import Clock, Link, PipeTransport
+from firmware_tools.plain_c import described
 
 KERNELS = ("xnnpack", "reference")
 TICKS = Clock("seconds", 1e-9)
 
 
-def open_host(model: Path, threads: int | None = None, kernels: str = "xnnpack", context: int | None = None) -> Link:
-    """Starts the agent on a model of ours and returns the Link to it.
+def open_host(
+    model: Path,
+    threads: int | None = None,
+    kernels: str = "xnnpack",
+    context: int | None = None,
+    signature: str | None = None,
+) -> Link:
+    """Starts the agent on a model and returns the Link to it.
 
     Args:
         model: path of the .tflite; verified before anything else opens it.
         threads: of LiteRT; None lets the agent choose by the model's size. Info.raw says which.
         kernels: "xnnpack", or "reference" for TFLite's reference kernels.
-        context: positions to use, at most those of the model; None for all.
+        context: of a language model: positions to use, at most those of the model; None for all.
+        signature: of any other model, as `lower.entry` chooses.
 
     Raises:
-        BadFile: the file is not a language model of ours.
+        UserError: the file has no such signature.
         LinkError: by the Link, where the child process ends, hangs or cannot load the model.
     """
-    facts = facts_of(model, graph.read(model))
+    facts = facts_of(model, graph.read(model), signature)
     options = ["--facts", json.dumps(facts), "--kernels", kernels]
     options += ["--threads", str(threads)] if threads else []
     options += ["--context", str(context)] if context else []
@@ -47,16 +55,14 @@ def open_host(model: Path, threads: int | None = None, kernels: str = "xnnpack",
     return Link(PipeTransport(process, "LiteRT on this machine"), TICKS)
 
 
-def facts_of(path: Path, model: graph.Graph) -> dict[str, Any]:
+def facts_of(path: Path, model: graph.Graph, signature: str | None = None) -> dict[str, Any]:
     """What the agent is told of the file and repeats in HELLO, as firmware repeats what the compiler wrote into it."""
-    if model.contract is None or not {"decode", "prefill"} <= set(model.signatures):
+    if model.contract is None:
+        return _plain_facts(model, signature)
+    if not {"decode", "prefill"} <= set(model.signatures):
         raise BadFile(f"{path} is not a language model made by edge", "`edge convert` makes one from a checkpoint")
-    decode = model.subgraphs[model.signatures["decode"].subgraph]
-    constants = {tensor.buffer: tensor.data.nbytes for tensor in decode.tensors if tensor.data is not None}
-    scales = {
-        tensor.buffer: tensor.quantization.scale.nbytes for tensor in decode.tensors if tensor.quantization is not None
-    }
     return {
+        "kind": "decoder",
         "model": model.sha256,
         "file_sha256": model.file_sha256,
         "name": model.card["name"],
@@ -64,6 +70,36 @@ def facts_of(path: Path, model: graph.Graph) -> dict[str, Any]:
         "bos_id": model.card["bos_id"],
         "stop_ids": list(model.card["stop_ids"]),
         "kv_heads": model.card["architecture"]["kv_heads"],
-        "weight_bytes": sum(constants.values()) + sum(scales.values()),
+        "weight_bytes": _constant_bytes(model.subgraphs[model.signatures["decode"].subgraph]),
         "vocabulary_bytes": len(model.tokenizer),
+    }
+
+
+def _constant_bytes(subgraph: graph.Subgraph) -> int:
+    """What a subgraph's constants and their scales take, shared ones once."""
+    constants = {tensor.buffer: tensor.data.nbytes for tensor in subgraph.tensors if tensor.data is not None}
+    scales = {
+        tensor.buffer: tensor.quantization.scale.nbytes
+        for tensor in subgraph.tensors
+        if tensor.data is not None and tensor.quantization is not None
+    }
+    return sum(constants.values()) + sum(scales.values())
+
+
+def _plain_facts(model: graph.Graph, signature: str | None) -> dict[str, Any]:
+    """Of a model that is no language model of ours; signature only where it is not the main way in."""
+    entry = lower.entry(model, signature)
+    inputs, outputs = lower.borders(model, entry)
+    way = {"name": entry.signature, "inputs": [b.name for b in inputs], "outputs": [b.name for b in outputs]}
+    return {
+        "kind": "plain",
+        "model": model.sha256,
+        "file_sha256": model.file_sha256,
+        "name": model.name,
+        "inputs": described(inputs),
+        "outputs": described(outputs),
+        "signature": way if entry.number else None,
+        "weight_bytes": _constant_bytes(entry.subgraph),
+        "vocabulary_bytes": 0,
+        "kv_cache_bytes": None,
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge.tokenizer import Tokenizer, from_card
-from firmware_tools import boards, build, emulators, graph
+from firmware_tools import boards, build, emulators, graph, toolchains
 from firmware_tools.boards import Board
 from firmware_tools.errors import BadFile, LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Info, Link, SerialTransport
@@ -65,7 +65,7 @@ class Place:
     port: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.board.name}@{self.emulator or self.port}" if self.board else "host"
+        return f"{self.board.full_name}@{self.emulator or self.port}" if self.board else "host"
 
 
 def parse(text: str) -> Place:
@@ -107,29 +107,54 @@ def _how_to_reach(board: Board) -> str:
     return "--on " + " or --on ".join(f"{board.name}@{where}" for where in (*board.emulators, *ports))
 
 
-def open_target(text: str, model: Path, *, context: int | None = None, counting: bool = False) -> Running:
+def open_target(
+    text: str, model: Path, *, context: int | None = None, counting: bool = False, toolchain: str | None = None
+) -> Running:
     """Opens a TARGET with a .tflite model; counting: have an emulator count instructions, which takes it longer.
 
+    toolchain: a stem of toolchains/, for targets whose image is built here.
     Raises BadFile, DoesNotFit, LinkError, MissingTool or another UserError, each with a hint.
     """
     place = parse(text)
+    refuse_useless(toolchain, text, place)
     facts = graph.read(model)
     _check(facts, model, context)
-    image = None
-    if place.board is None:
-        link = _open_host(model, context)
-    elif place.emulator:
-        image = _build(facts, place.board, context)
-        link = open_image(image, place.emulator, counting)
-    else:
-        link = _open_port(place.board, str(place.port))
+    link, image = connect(place, facts, model, counting, context=context, toolchain=toolchain)
     return attach(str(place), facts, link, image, context)
 
 
-def _build(model: graph.Graph, board: Board, context: int | None) -> build.Image:
-    from firmware_tools.compile import compile_model
+def refuse_useless(toolchain: str | None, text: str, place: Place) -> None:
+    """UserError for a toolchain where nothing is built."""
+    if toolchain and not place.emulator:
+        raise UserError(
+            f"{text} runs no image that is built here, so that --toolchain has no use",
+            "leave it out, or run on an emulated board",
+        )
 
-    return build.build(compile_model(model, board, context), board)
+
+def connect(
+    place: Place,
+    facts: graph.Graph,
+    model: Path,
+    counting: bool,
+    *,
+    context: int | None = None,
+    signature: str | None = None,
+    toolchain: str | None = None,
+    kernels: str = "xnnpack",
+) -> tuple[Link, build.Image | None]:
+    """What answers at a place, not asked yet; and the image where it was built for that."""
+    if place.board is None:
+        from edge.run.host import open_host
+
+        return open_host(model, kernels=kernels, context=context, signature=signature), None
+    if place.emulator:
+        from firmware_tools.compile import compile_model
+
+        sources = compile_model(facts, place.board, context, signature)
+        image = build.build(sources, place.board, toolchain=toolchain or toolchains.DEFAULT)
+        return open_image(image, place.emulator, counting), image
+    return _open_port(place.board, str(place.port)), None
 
 
 def _open_port(board: Board, port: str) -> Link:
@@ -144,17 +169,11 @@ def open_image(image: build.Image, emulator: str, counting: bool) -> Link:
     return link
 
 
-def _open_host(model: Path, context: int | None) -> Link:
-    from edge.run.host import open_host
-
-    return open_host(model, context=context)
-
-
 def attach(target: str, model: graph.Graph, link: Link, image: build.Image | None, context: int | None) -> Running:
     """What answers on link, once it has said that it holds the model; the link is closed where it does not."""
     try:
         info = link.hello()
-        _expect_board(target, info)
+        expect_board(target, info)
         link.expect_model(model.sha256)
         limit = info.context if context is None else context
         if limit > info.context:
@@ -168,9 +187,9 @@ def attach(target: str, model: graph.Graph, link: Link, image: build.Image | Non
         raise
 
 
-def _expect_board(target: str, info: Info) -> None:
+def expect_board(target: str, info: Info) -> None:
     """What is plugged in must be the board that was named: its facts (clock, memory) go into records."""
-    named, found = target.partition("@")[0], info.board.removeprefix("EMULATED ")
+    named, found = target.partition("@")[0].partition("+")[0], info.board.removeprefix("EMULATED ")
     if found != named:
         raise LinkError(f"{target} is not a {named}: it says that it is a {found}", _if_board(found))
 

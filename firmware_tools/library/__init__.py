@@ -1,7 +1,7 @@
 """Sources -> a folder of C for somebody's own firmware: CMake, Arduino and Zephyr take it as it is.
 
-    src/PREFIX.h       the few functions a firmware calls; decoder.h here
-    src/PREFIX.c       what they do; decoder.c here
+    src/PREFIX.h       the few functions a firmware calls; here decoder.h, or plain.h where it is no language model
+    src/PREFIX.c       what they do; decoder.c or plain.c here
     src/internal/      the generated model, its weights, and the kernels and runtime parts that it uses
     CMakeLists.txt, library.properties, zephyr/
 
@@ -15,18 +15,22 @@ import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from firmware_tools import boards
+import numpy as np
+
+from firmware_tools import boards, plain_c
 from firmware_tools.boards import Board, Memory
-from firmware_tools.compile import RUNTIME, Sources, c_string, compile_model
+from firmware_tools.c_text import C_TYPES, c_string
+from firmware_tools.compile import RUNTIME, Sources, compile_model
 from firmware_tools.errors import UserError
 from firmware_tools.graph import Graph
 from firmware_tools.plan import ALIGNMENT_BYTES
 
 HERE = Path(__file__).parent
 GENERIC = "generic"
+Macro = tuple[str, str, str]  # name, value, why
 MARK = "library.properties"  # a folder with this file and src/internal is one of ours
 PREFIX = re.compile(r"[a-z][a-z0-9_]{0,30}")
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
@@ -49,14 +53,16 @@ def cores() -> tuple[str, ...]:
     return (GENERIC, *sorted({_core(boards.load(name)) for name in boards.names()}))
 
 
-def build_library(graph: Graph, core: str, prefix: str, context: int | None = None) -> dict[str, str]:
+def build_library(
+    graph: Graph, core: str, prefix: str, context: int | None = None, signature: str | None = None
+) -> dict[str, str]:
     """The files of a library, by their paths.
 
     Args:
-        graph: a verified language model.
+        graph: a verified model.
         core: one of `cores()`.
         prefix: what external names begin with.
-        context: positions of the KV cache, at most those of the file.
+        context, signature: as `compile_model` takes them.
 
     Raises:
         UserError: there is no such core, the prefix is no C identifier, or the model cannot be compiled.
@@ -65,12 +71,16 @@ def build_library(graph: Graph, core: str, prefix: str, context: int | None = No
         hint = "lower-case letters, digits and _, a letter first, at most 31 characters"
         raise UserError(f"{prefix!r} cannot begin names in C", hint)
     board = _board(core)
-    sources = compile_model(graph, board, context)
+    sources = compile_model(graph, board, context, signature)
     internal = _internal(sources)
     words = {"CORE": core, "PREFIX": prefix, "UPPER": prefix.upper()}  # and no string of the file
-    api = f"{_requirements(board)}{NO_CONTRACTION}{_template('decoder.c', words)}"
+    api = f"{_requirements(board)}{NO_CONTRACTION}{_template(f'{sources.kind}.c', words)}"
+    if sources.kind == "decoder":
+        told = {"SIZES": _macros(_sizes(graph, sources))}
+    else:
+        told = _of_plain(plain_c.lower(graph, board, signature), sources)
     files = {
-        f"src/{prefix}.h": _with_prefix(_template("decoder.h", words | {"SIZES": _sizes(graph, sources)}), prefix),
+        f"src/{prefix}.h": _with_prefix(_template(f"{sources.kind}.h", words | told), prefix),
         f"src/{prefix}.c": _with_prefix(api, prefix),
         "CMakeLists.txt": _template("CMakeLists.txt", words),
         MARK: _template("arduino.properties", words),
@@ -121,7 +131,8 @@ def _board(core: str) -> Board:
 def _internal(sources: Sources) -> dict[str, str]:
     """Generated C, kernels, sampler and tokenizer, with all headers that they include; all in one folder."""
     texts = {name: text for name, text in sources.files.items() if name != "memory.c"}
-    for path in (*sources.kernels, RUNTIME / "sampler.c", RUNTIME / "tokenizer.c"):
+    of_decoders = (RUNTIME / "sampler.c", RUNTIME / "tokenizer.c") if sources.kind == "decoder" else ()
+    for path in (*sources.kernels, *of_decoders):
         texts[path.name] = path.read_text(encoding="utf-8")
     texts["section.h"] = NO_SECTIONS
     pending = list(texts.values())
@@ -163,12 +174,42 @@ def _requirements(board: Board) -> str:
     )
 
 
-def _sizes(graph: Graph, sources: Sources) -> str:
-    """The macros of a model's header."""
+def _of_plain(lowered: plain_c.LoweredPlain, sources: Sources) -> dict[str, str]:
+    """The macros of a plain model's header, and a function for each input and output that tells where it lies."""
+    plain, offsets = lowered.program, lowered.memory.offsets_bytes
+    macros: list[Macro] = [
+        ("INPUTS", str(len(plain.borders_in)), ""),
+        ("OUTPUTS", str(len(plain.borders_out)), ""),
+    ]
+    functions = []
+    for side, borders in (("input", plain.borders_in), ("output", plain.borders_out)):
+        for index, border in enumerate(borders):
+            name, kind = f"{side}_{index}", C_TYPES[np.dtype(border.dtype)]
+            macros.append((f"{name.upper()}_ELEMENTS", f"{border.size}u", f"{kind} {list(border.shape)}"))
+            if border.scale is not None:
+                macros.append((f"{name.upper()}_SCALE", f"{float(np.float32(border.scale))!r}f", ""))
+                macros.append((f"{name.upper()}_ZERO_POINT", f"({border.zero_point})", ""))
+            pointer, state = (
+                (f"{kind} *", "model_state") if side == "input" else (f"const {kind} *", "const model_state")
+            )
+            body = f"return ({pointer})(const void *)(state->arena + {offsets[border.value]});"
+            body = body.replace("(const void *)", "(void *)") if side == "input" else body
+            functions.append(f"static inline {pointer}model_{name}({state} *state) {{ {body} }}")
+    macros += [
+        ("KEPT_BYTES", f"{sources.kv_cache_bytes}u", "of the memory: what is kept from one inference to the next"),
+        ("ARENA_BYTES", f"{sources.arena_bytes}u", "of the memory, behind that: values and scratch"),
+        ("MEMORY_BYTES", f"{sources.arena_bytes + sources.kv_cache_bytes}u", "both"),
+        ("SHA256", f'"{sources.model_sha256}"', "model.sha256 of records"),
+    ]
+    return {"SIZES": _macros(macros), "BORDERS": "\n".join(functions)}
+
+
+def _sizes(graph: Graph, sources: Sources) -> Sequence[Macro]:
+    """The macros of a language model's header."""
     assert sources.kv_cache_bytes % ALIGNMENT_BYTES == 0  # the arena lies behind it, as aligned as it
     card = graph.card
     before, after = (" ".join(c_string(card["template"][side].encode()).split("\n")) for side in ("before", "after"))
-    macros = (
+    return (
         ("VOCAB_SIZE", f"{sources.vocab_size}u", "ids are below it"),
         ("CONTEXT", f"{sources.context}u", "positions a text can have"),
         ("NO_TOKEN", "0xFFFFFFFFu", ""),
@@ -181,4 +222,7 @@ def _sizes(graph: Graph, sources: Sources) -> str:
         ("MEMORY_BYTES", f"{sources.arena_bytes + sources.kv_cache_bytes}u", "both"),
         ("SHA256", f'"{sources.model_sha256}"', "model.sha256 of records"),
     )
+
+
+def _macros(macros: Iterable[Macro]) -> str:
     return "\n".join(f"#define MODEL_{name} {value}" + (f" /* {why} */" if why else "") for name, value, why in macros)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "chat.h"
 
+#include "decoder.h"
 #include "lines.h"
 #include "model.h"
 #include "port.h"
@@ -57,10 +58,10 @@ static int generate(uint32_t position) {
 static int answer(void) {
     int byte = PORT_NOTHING;
     session_print("\r\n");
-    if (length > session_text_room()) {
-        session_say("[The line is too long: at most ", session_text_room(), " bytes]");
+    if (length > session_buffer_room()) {
+        session_say("[The line is too long: at most ", session_buffer_room(), " bytes]");
     } else {
-        session_text_bytes = length;
+        session_loaded = length;
         uint32_t tokens = session_encode_prompt();
         if (tokens >= edge_model.context) {
             session_say("[The line is too long: ", tokens, " tokens, and the context has room for ");
@@ -87,8 +88,8 @@ edge_mode chat_byte(int byte) {
             byte = answer(); /* what ended the answer begins the next line */
             continue;
         }
-        size_t room = session_text_room();
-        if (length < room) session_text()[length] = (uint8_t)byte;
+        size_t room = session_buffer_room();
+        if (length < room) session_buffer()[length] = (uint8_t)byte;
         if (length <= room) length++;
         break;
     }

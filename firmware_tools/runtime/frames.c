@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 #include "frames.h"
 
-#include "exp.h"
-#include "model.h"
 #include "port.h"
-#include "sampler.h"
-#include "tokenizer.h"
 
-enum { HELLO = 1, PREFILL, FORWARD, GENERATE, LOGITS, ENCODE, LINES, ERROR = 0x7F, REPLY = 0x80 };
+enum { HELLO = 1, LINES = 7, ERROR = 0x7F, REPLY = 0x80 };
 
 #define SILENCE_MS 2000u
-#define SEED 1u
 #define HEAD 2u  /* sequence, kind */
 #define CRC 2u
-#define STEP_BYTES 12u /* id u32, ticks u64 */
 
 static uint8_t request[HEAD + FRAMES_REQUEST_BYTES + CRC + FRAMES_REQUEST_BYTES / 254u + 2u]; /* stuffed, then plain */
 static size_t received; /* more than sizeof request: too long, waiting for its end */
@@ -25,7 +19,6 @@ static struct {
     int valid;
 } answered; /* the request that reply belongs to */
 static uint32_t heard_ms;
-static edge_sampler sampler; /* seeded by the first GENERATE, unless that brings a seed of its own */
 
 edge_mode frames_enter(void) {
     received = 0;
@@ -46,26 +39,30 @@ static uint16_t crc16(const uint8_t *bytes, size_t count) {
     return (uint16_t)crc;
 }
 
-static uint32_t read_u32(const uint8_t *at) {
+uint32_t frames_u32(const uint8_t *at) {
     return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
 /* Callers keep within FRAMES_REPLY_BYTES; what does not fit is left out all the same. Not inlined: many calls. */
-__attribute__((noinline)) static void put(uint32_t byte) {
+__attribute__((noinline)) void frames_put(uint32_t byte) {
     if (replied < FRAMES_REPLY_BYTES) reply[HEAD + replied++] = (uint8_t)byte;
 }
 
-__attribute__((noinline)) static void put_u32(uint32_t value) {
-    for (int i = 0; i < 4; i++, value >>= 8) put(value);
+__attribute__((noinline)) void frames_put_u32(uint32_t value) {
+    for (int i = 0; i < 4; i++, value >>= 8) frames_put(value);
 }
 
 __attribute__((noinline)) static void put_text(const char *text) {
-    while (*text) put((uint8_t)*text++);
+    while (*text) frames_put((uint8_t)*text++);
 }
 
-static void put_u64(uint64_t value) {
-    put_u32((uint32_t)value);
-    put_u32((uint32_t)(value >> 32));
+void frames_put_u64(uint64_t value) {
+    frames_put_u32((uint32_t)value);
+    frames_put_u32((uint32_t)(value >> 32));
+}
+
+size_t frames_room(void) {
+    return FRAMES_REPLY_BYTES - replied;
 }
 
 static void put_number(uint64_t number) {
@@ -74,14 +71,14 @@ static void put_number(uint64_t number) {
     put_text(digits);
 }
 
-static void error(const char *text) {
+void frames_error(const char *text) {
     reply[1] = ERROR;
     replied = 0;
     put_text(text);
 }
 
-static void error_number(const char *text, uint32_t number) {
-    error(text);
+void frames_error_number(const char *text, uint32_t number) {
+    frames_error(text);
     put_number(number);
 }
 
@@ -99,8 +96,8 @@ static int is_emulated(void) {
 
 /* The facts of the model, and behind them those of the running board, in one JSON object. */
 static void hello(void) {
-    const char *info = edge_model.info;
-    while (info[0] && info[1]) put((uint8_t)*info++); /* all but the closing brace */
+    const char *info = session_info();
+    while (info[0] && info[1]) frames_put((uint8_t)*info++); /* all but the closing brace */
     put_text(",\"board\":\"");
     put_text(port_name);
     put_text(is_emulated() ? "\",\"emulated\":true" : "\",\"emulated\":false");
@@ -108,80 +105,8 @@ static void hello(void) {
     put_field(",\"max_payload\":", FRAMES_REQUEST_BYTES);
     size_t stack = port_stack_bytes();
     if (stack) put_field(",\"stack_bytes\":", stack);
-    put('}');
-    if (replied == FRAMES_REPLY_BYTES) error("the facts of the model are too long for one answer");
-}
-
-static int may_compute(uint32_t position, uint32_t count) {
-    if (position > session_filled) {
-        error_number("the next position to compute, and the last allowed, is ", session_filled);
-    } else if (position >= edge_model.context || count > edge_model.context - position) {
-        error_number("the context is full: positions end before ", edge_model.context);
-    } else {
-        return 1;
-    }
-    return 0;
-}
-
-static void compute(unsigned gate, const uint8_t *payload, size_t count) {
-    uint32_t position = read_u32(payload);
-    const uint8_t *ids = payload + 4;
-    if (!may_compute(position, (uint32_t)count)) return;
-    for (size_t i = 0; i < count; i++) {
-        if (read_u32(ids + 4 * i) >= edge_model.vocab_size) {
-            error_number("no such token: ids end at ", edge_model.vocab_size - 1u);
-            return;
-        }
-    }
-    put_u64(session_compute(gate, ids, 4, (uint32_t)count, position));
-    session_filled = position + (uint32_t)count;
-}
-
-static void generate(const uint8_t *payload) {
-    uint32_t count = payload[0] | (uint32_t)payload[1] << 8;
-    float temperature = edge_bits_float(read_u32(payload + 4)), top_p = edge_bits_float(read_u32(payload + 8));
-    if (session_filled == 0) {
-        error("nothing is computed yet: PREFILL or FORWARD first");
-    } else if (count == 0 || count > FRAMES_REPLY_BYTES / STEP_BYTES) {
-        error_number("the count of one request is from 1 to ", FRAMES_REPLY_BYTES / STEP_BYTES);
-    } else if (!(temperature >= 0.0f && temperature <= 1e6f && top_p > 0.0f && top_p <= 1.0f)) {
-        error("temperature is from 0 to 1e6, top_p above 0 and at most 1");
-    } else {
-        sampler.temperature = temperature;
-        sampler.top_p = top_p;
-        if (payload[2] & SEED || !sampler.state) /* without a seed ever given it is 0, as on the host */
-            edge_seed(&sampler, payload[2] & SEED ? read_u32(payload + 12) | (uint64_t)read_u32(payload + 16) << 32 : 0);
-        while (count-- && session_filled < edge_model.context) {
-            uint32_t id = edge_sample(&sampler, session_logits(), edge_model.vocab_size);
-            int stop = session_is_stop(id);
-            put_u32(id);
-            put_u64(stop ? 0 : session_decode(id, session_filled));
-            if (stop) return;
-            session_filled++;
-        }
-    }
-}
-
-static void logits(uint32_t first) {
-    if (!session_has_logits) {
-        error("there are no logits yet: PREFILL or FORWARD first");
-    } else if (first >= edge_model.vocab_size) {
-        error_number("logits end at ", edge_model.vocab_size - 1u);
-    } else {
-        for (; first < edge_model.vocab_size && replied + 4 <= FRAMES_REPLY_BYTES; first++)
-            put_u32(edge_float_bits(session_logits()[first]));
-    }
-}
-
-static void encode(const uint8_t *text, size_t count) {
-    size_t ids = edge_can_encode ? edge_encode(text, count, session_ids, SESSION_PROMPT_BYTES + 1) : 0;
-    if (!edge_can_encode) {
-        error("this model's tokenizer runs on the host only");
-    } else if (ids > FRAMES_REPLY_BYTES / 4) {
-        error_number("an answer has room for fewer tokens than the text has: ", (uint32_t)ids);
-    } else {
-        for (size_t i = 0; i < ids; i++) put_u32(session_ids[i]);
-    }
+    frames_put('}');
+    if (replied == FRAMES_REPLY_BYTES) frames_error("the facts of the model are too long for one answer");
 }
 
 /* Carries out a request whose CRC is right; reply receives kind and payload. */
@@ -190,18 +115,8 @@ static void carry_out(uint8_t kind, const uint8_t *payload, size_t count) {
     reply[1] = kind | REPLY;
     if (kind == HELLO && count == 0) {
         hello();
-    } else if (kind == PREFILL && count >= 8 && count % 4 == 0) {
-        compute(PORT_GATE_PREFILL, payload, count / 4 - 1);
-    } else if (kind == FORWARD && count == 8) {
-        compute(PORT_GATE_DECODE, payload, 1);
-    } else if (kind == GENERATE && count == 20) {
-        generate(payload);
-    } else if (kind == LOGITS && count == 4) {
-        logits(read_u32(payload));
-    } else if (kind == ENCODE) {
-        encode(payload, count);
-    } else if (kind != LINES || count != 0) {
-        error_number("no request has this form and kind ", kind);
+    } else if ((kind != LINES || count != 0) && !frames_request(kind, payload, count)) {
+        frames_error_number("no request has this form and kind ", kind);
     }
 }
 

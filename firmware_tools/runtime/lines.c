@@ -2,16 +2,11 @@
 #include "lines.h"
 
 #include "chat.h"
-#include "exp.h"
 #include "frames.h"
-#include "model.h"
 #include "port.h"
-#include "sampler.h"
-#include "tokenizer.h"
 
 #define COMMAND_BYTES 80 /* as EEMBC's EE_CMD_SIZE; the % not counted */
 #define BUFFER_LINE_BYTES 8
-#define RESULTS 5
 #define WARMUP 10 /* where infer does not say */
 #define VERSION "ULPMark for tinyML Firmware V0.0.1"
 
@@ -63,7 +58,7 @@ static int32_t number(const char *word) {
 
 static void profile(void) {
     session_print("m-profile-[" VERSION "]\r\nm-model-[");
-    session_print(edge_model.name);
+    session_print(session_name());
     session_print("]\r\nm-ext-[edge 1 frames cobs crc16]\r\n");
 }
 
@@ -72,7 +67,7 @@ static void help(void) {
                   "\r\n\r\n"
                   "name, profile, timestamp, help, results\r\n"
                   "infer N [W=10] : after W to warm up\r\n"
-                  "db load N, db HH.., db print : prompt\r\n"
+                  "db load N, db HH.., db print : input\r\n"
                   "frames : for programs\r\n"
                   "Each ends with %. Enter: chat.\r\n");
 }
@@ -80,9 +75,9 @@ static void help(void) {
 static void db_load(void) {
     const char *word = next_word();
     int32_t bytes = word ? number(word) : 0;
-    size_t room = session_text_room();
+    size_t room = session_buffer_room();
     expected = 0;
-    session_text_bytes = 0;
+    session_loaded = 0;
     if (!word) {
         session_print("e-[Command 'db load' requires the # of bytes]\r\n");
     } else if (bytes <= 0) {
@@ -125,12 +120,12 @@ static void db_bytes(const char *digits) {
             session_print("']\r\n");
             return;
         }
-        if (session_text_bytes >= expected) {
+        if (session_loaded >= expected) {
             session_print("e-[Command 'db' needs 'db load' first]\r\n");
             return;
         }
-        session_text()[session_text_bytes++] = (uint8_t)(high << 4 | low);
-        if (session_text_bytes == expected) {
+        session_buffer()[session_loaded++] = (uint8_t)(high << 4 | low);
+        if (session_loaded == expected) {
             expected = 0;
             session_print("m-load-done\r\n");
             return; /* as EEMBC's: digits that are left over are disregarded */
@@ -140,10 +135,10 @@ static void db_bytes(const char *digits) {
 
 static void db_print(void) {
     static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < session_text_bytes; i++) {
-        uint8_t byte = session_text()[i];
+    for (size_t i = 0; i < session_loaded; i++) {
+        uint8_t byte = session_buffer()[i];
         uint8_t text[3] = {(uint8_t)hex[byte >> 4], (uint8_t)hex[byte & 15], '-'};
-        int last = (i + 1) % BUFFER_LINE_BYTES == 0 || i + 1 == session_text_bytes;
+        int last = (i + 1) % BUFFER_LINE_BYTES == 0 || i + 1 == session_loaded;
         if (i % BUFFER_LINE_BYTES == 0) session_print("m-buffer-");
         port_write(text, last ? 2 : 3);
         if (last) session_print("\r\n");
@@ -163,75 +158,14 @@ static void db(void) {
     }
 }
 
-/* Three digits behind the point. */
-static void print_probability(float p) {
-    char digits[20];
-    uint32_t thousandths = p >= 0.0f && p <= 1.0f ? (uint32_t)(p * 1000.0f + 0.5f) : 0;
-    session_digits(1000u + thousandths, digits);
-    uint8_t text[5] = {(uint8_t)(digits[0] - 1), '.', (uint8_t)digits[1], (uint8_t)digits[2], (uint8_t)digits[3]};
-    port_write(text, sizeof text);
-}
-
-/* Once in the image, where edge_exp would be inlined at every call. */
-__attribute__((noinline)) static float power(float x) {
-    return edge_exp(x);
-}
-
-/* The index of the largest logit that comes after `after` in order (larger first, then lower index). */
-static uint32_t next_largest(uint32_t after) {
-    uint32_t best = EDGE_NO_TOKEN;
-    for (uint32_t i = 0; i < edge_model.vocab_size; i++) {
-        float x = session_logits()[i];
-        if (after != EDGE_NO_TOKEN && !(x < session_logits()[after] || (x == session_logits()[after] && i > after))) continue;
-        if (best == EDGE_NO_TOKEN ? x == x : x > session_logits()[best]) best = i;
-    }
-    return best;
-}
-
-/* The most probable tokens as id,probability,… : numbers and commas, which any host of this protocol can read. */
-static void results(void) {
-    if (!session_has_logits) {
-        session_print("e-[No results: infer first]\r\n");
-        return;
-    }
-    uint32_t id = next_largest(EDGE_NO_TOKEN);
-    float largest = id == EDGE_NO_TOKEN ? 0.0f : session_logits()[id], sum = 0.0f;
-    for (uint32_t i = 0; i < edge_model.vocab_size; i++) sum += power(session_logits()[i] - largest);
-    session_print("m-results-[");
-    for (int i = 0; i < RESULTS && id != EDGE_NO_TOKEN; i++, id = next_largest(id)) {
-        session_say(i ? "," : "", id, ",");
-        print_probability(power(session_logits()[id] - largest) / sum);
-    }
-    session_print("]\r\n");
-}
-
 /* Returns 0 where the host interrupts by NUL or BREAK; other bytes are not expected here, and lost. */
-static int repeat(int32_t times, uint32_t tokens) {
-    edge_sampler greedy = {0.0f, 1.0f, 0};
+static int repeat(int32_t times) {
     while (times-- > 0) {
-        session_prefill_prompt(tokens);
-        session_decode(edge_sample(&greedy, session_logits(), edge_model.vocab_size), tokens);
+        lines_infer();
         for (int byte; (byte = port_read()) != PORT_NOTHING;)
             if (byte == 0 || byte == PORT_BREAK) return 0;
     }
     return 1;
-}
-
-/* The tokens of the prompt, or 0 after saying why it cannot be run. */
-static uint32_t prepare_prompt(void) {
-    if (!edge_can_encode) {
-        session_print("e-[This model's tokenizer runs on the host only: use frames]\r\n");
-        return 0;
-    }
-    if (expected) {
-        session_print("e-[Load is not done]\r\n");
-        return 0;
-    }
-    uint32_t tokens = session_encode_prompt();
-    if (tokens == 0) session_print("e-[No prompt: db load first]\r\n");
-    if (tokens < edge_model.context) return tokens;
-    session_print("e-[Prompt fills the context]\r\n");
-    return 0;
 }
 
 static void infer(void) {
@@ -247,14 +181,17 @@ static void infer(void) {
         session_print("e-[Inference warmup must be >=0]\r\n");
         return;
     }
-    uint32_t tokens = prepare_prompt();
-    if (tokens == 0) return;
+    if (expected) {
+        session_print("e-[Load is not done]\r\n");
+        return;
+    }
+    if (!lines_prepare()) return;
     session_say("m-warmup-start-", (uint32_t)warmup, "\r\n");
-    int finished = repeat(warmup, tokens);
+    int finished = repeat(warmup);
     if (finished) {
         session_say("m-warmup-done\r\nm-infer-start-", (uint32_t)times, "\r\n");
         timestamp();
-        finished = repeat(times, tokens);
+        finished = repeat(times);
     }
     if (!finished) {
         session_print("e-[Interrupted]\r\n");
@@ -262,7 +199,7 @@ static void infer(void) {
     }
     timestamp();
     session_print("m-infer-done\r\n");
-    results();
+    lines_results();
 }
 
 static void name(void) {
@@ -276,7 +213,7 @@ static const struct {
     void (*run)(void);
 } commands[] = {
     {"name", name}, {"profile", profile}, {"timestamp", timestamp}, {"help", help},
-    {"db", db},     {"infer", infer},     {"results", results},
+    {"db", db},     {"infer", infer},     {"results", lines_results},
 };
 
 static void execute(const char *word) {

@@ -1,0 +1,49 @@
+"""What one inference of a plain model costs, in the units of the target's own clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge.measure.bench import in_units, refuse_without_clock
+from edge.measure.describe import describe
+from edge.measure.profile import profile_of_plain
+from edge.measure.record import Inference, Record
+from edge.run import inputs
+from edge.run.inputs import Array
+from edge.run.plain import PlainRunning
+from edge.terminal import track
+from firmware_tools.program import Border
+
+
+def bench_plain(
+    running: PlainRunning, specs: Sequence[str], repeats: int, profiled: bool = False, signature: str | None = None
+) -> Record:
+    """`repeats` inferences of one set of inputs: of those given, else of random ones from a fixed seed.
+
+    profiled: also where the instructions go, of the model by this signature. Where time is seconds, one inference
+    before them is thrown away (caches, lazy allocation).
+    """
+    refuse_without_clock(running.target, running.link)
+    taken = inputs.one(specs, running.inputs) if specs else tuple(_random(border) for border in running.inputs)
+    seconds = running.link.clock.kind == "seconds"
+    if seconds:
+        running.invoke(taken)
+    rounds = range(repeats)
+    costs = [in_units(running.link, running.invoke(taken)) for _ in (rounds if seconds else track(rounds, "measuring"))]
+    result = dataclasses.replace(describe(running), inference=Inference(statistics.median(costs), tuple(costs)))
+    return dataclasses.replace(result, profile=profile_of_plain(running, signature, taken) if profiled else None)
+
+
+def _random(border: Border) -> Array:
+    """Any stored number where it is quantized, standard normal floats, and zeros for what may be an index."""
+    random = np.random.default_rng(0)
+    if border.dtype == "float32":
+        return random.standard_normal(border.shape).astype(np.float32)
+    if border.scale is None:
+        return np.zeros(border.shape, border.dtype)
+    limits = np.iinfo(border.dtype)
+    return random.integers(limits.min, limits.max, border.shape, border.dtype, endpoint=True)
