@@ -2,7 +2,8 @@
 
     link faults    conversations over a line that drops, flips and doubles bytes: every answer right, no step twice
     model files    damaged .tflite files; each is refused with one message, or read to the end of the road
-    device         tokens of the shipped model on the virtual board, bit for bit those of the numpy model
+    device         tokens of the shipped model on virtual boards, bit for bit those of the numpy model
+    integer ops    random operators of .tflite files: numpy and a Cortex-M4 compute what LiteRT does, bit for bit
 
 `python tests/soak.py --seed S --minutes M` begins with another seed; a failure prints the seed that repeats it.
 """
@@ -18,20 +19,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import test_int8_ops
 import test_link
+from cortex import M4
 from link_device import Device, compile_device
+from single_op import Compiled, same
 
 from edge import zoo
 from edge.make import checkpoints, convert
 from firmware_tools import boards, build, compile, fuse, graph, interpret
+from firmware_tools.bfp_program import for_board
 from firmware_tools.emulators import unicorn
 from firmware_tools.errors import BadFile, UserError
 
+OPS_A_SEED = 20
 RESULT = Path(__file__).with_suffix(".json")
 Campaign = Callable[[int], None]  # takes a seed
 
@@ -78,10 +84,14 @@ def model_files(folder: Path) -> Iterator[Campaign]:
 @contextmanager
 def device(folder: Path) -> Iterator[Campaign]:
     model = graph.read(convert.convert(checkpoints.load(zoo.folder() / "intent" / "checkpoint.npz")))
-    program, board = fuse.program(model), boards.load("virtual-m4")
-    with unicorn.open(build.build(compile.compile_model(model, board), board)) as link:
+    with ExitStack() as stack:
+        links = []
+        for board in map(boards.load, ("virtual-m4", "virtual-m0")):
+            image = build.build(compile.compile_model(model, board), board)
+            links.append((for_board(fuse.program(model), board), stack.enter_context(unicorn.open(image))))
 
         def campaign(seed: int) -> None:
+            program, link = links[seed % len(links)]
             ids = np.random.default_rng(seed).integers(0, program.vocab_size, 24).tolist()
             run = interpret.start(program)
             for position, id in enumerate(ids):
@@ -92,7 +102,22 @@ def device(folder: Path) -> Iterator[Campaign]:
         yield campaign
 
 
-CAMPAIGNS = {"link faults": link_faults, "model files": model_files, "device": device}
+@contextmanager
+def integer_ops(folder: Path) -> Iterator[Campaign]:
+    strategies = [strategy for strategy, _ in test_int8_ops.COUNTS.values()]
+
+    def campaign(seed: int) -> None:
+        found = test_int8_ops.collect(strategies[seed % len(strategies)], OPS_A_SEED, seed)
+        compiled = Compiled(found, folder, M4, M4.features)
+        for i, one in enumerate(found):
+            for inputs, expected in zip(one.inputs, one.expected, strict=True):
+                outputs = compiled.run(i, one, inputs)
+                assert same(outputs, expected), f"{one.name}\n{outputs}\nLiteRT: {expected}"
+
+    yield campaign
+
+
+CAMPAIGNS = {"link faults": link_faults, "model files": model_files, "device": device, "integer ops": integer_ops}
 
 
 def soak(first_seed: int, minutes: float) -> dict[str, object]:

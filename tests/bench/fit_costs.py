@@ -19,6 +19,7 @@ import tiny  # noqa: E402
 from edge.make.convert import convert  # noqa: E402
 from edge.measure.profile import profile  # noqa: E402
 from firmware_tools import boards, build, costs, fuse, graph, ops  # noqa: E402
+from firmware_tools.bfp_program import for_board  # noqa: E402
 from firmware_tools.boards import Board  # noqa: E402
 from firmware_tools.compile import compile_model  # noqa: E402
 
@@ -31,19 +32,19 @@ SHAPES = (
     (400, 48, 300, 1, 3, 1, 48, (1, 47)),
     (800, 80, 120, 1, 10, 5, 128, (31, 127)),
 )
-SCHEMES = ("int8", "float32")
+SCHEMES = ("int8", "int4", "int4-32", "float32")
 Samples = dict[str, list[tuple[dict[str, float], int]]]
 
 
 def samples(board: Board) -> Samples:
     """kernel -> (work, instructions) of every call of every shape, scheme and position."""
     found: Samples = {}
-    for (vocab, dim, hidden, layers, heads, kv_heads, context, positions), scheme in cases():
+    for (vocab, dim, hidden, layers, heads, kv_heads, context, positions), scheme in cases(board):
         shape = {"vocab_size": vocab, "dim": dim, "hidden_dim": hidden, "layers": layers, "heads": heads}
         made = tiny.checkpoint(kv_heads=kv_heads, context=context, **shape)
         model = graph.read(convert(made, scheme))
         image = build.build(compile_model(model, board), board)
-        program = fuse.program(model)
+        program = for_board(fuse.program(model), board)
         for position in positions:
             parts = profile(model, image, board, board.emulators[0], position).parts
             for index, (call, part) in enumerate(zip(program.calls, parts, strict=True)):
@@ -52,9 +53,10 @@ def samples(board: Board) -> Samples:
     return found
 
 
-def cases() -> Iterator[tuple[tuple[int, int, int, int, int, int, int, tuple[int, ...]], str]]:
-    for scheme in SCHEMES:
-        for shape in SHAPES[: 3 if scheme == "float32" else None]:
+def cases(board: Board) -> Iterator[tuple[tuple[int, int, int, int, int, int, int, tuple[int, ...]], str]]:
+    """Without an FPU only int8 models are worth a prediction: all others are soft float."""
+    for scheme in SCHEMES if "fpu" in board.features else SCHEMES[:1]:
+        for shape in SHAPES[: 3 if scheme != "int8" else None]:
             yield shape, scheme
 
 
