@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from firmware_tools import ops
+from firmware_tools import ops, shapes
 from firmware_tools.errors import UserError
 from firmware_tools.graph import Graph, Operator, Subgraph, Tensor
 from firmware_tools.ops import MALFORMED, Call, Unsupported
@@ -246,6 +246,9 @@ class _Lowering:
         if operator.op in ALIASES:
             self._see_otherwise(operator)
             return
+        inputs = [self.subgraph.tensors[index] for index in operator.inputs if index >= 0]
+        if not shapes.follows(operator, inputs, self.subgraph.tensors[operator.outputs[0]]):
+            raise Unsupported("its output has not the elements that its inputs make")
         call = _call(operator, self.subgraph)
         for index in (*call.inputs, *call.outputs):
             _check_value(self.subgraph.tensors[index])

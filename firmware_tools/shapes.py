@@ -30,6 +30,13 @@ def inferred(operator: Operator, inputs: Sequence[Tensor], declared: Tensor) -> 
     return declared.shape if shape is None else tuple(int(size) for size in shape)
 
 
+def follows(operator: Operator, inputs: Sequence[Tensor], declared: Tensor) -> bool:
+    """Has the output as many elements as its inputs make? Kernels rely on it; where no rule is, ops look themselves."""
+    rule = RULES.get(operator.op) or WINDOWS.get(operator.op)
+    shape = None if rule is None else rule(operator, inputs)
+    return shape is None or math.prod(shape) == math.prod(declared.shape)
+
+
 def axis_of(operator: Operator, rank: int) -> int:
     return int(str(operator.options.get("axis", 0))) % rank
 
@@ -113,6 +120,24 @@ def _expanded(operator: Operator, inputs: Sequence[Tensor]) -> Shape | None:
     return None if axis is None else np.expand_dims(np.empty(inputs[0].shape, np.bool_), axis[0]).shape
 
 
+def _windows(operator: Operator, inputs: Sequence[Tensor]) -> Shape:
+    """Of a convolution or pooling: how many windows fit, or with SAME padding begin, in each direction."""
+    options = operator.options
+    batches, *image, channels = inputs[0].shape
+    if operator.op.endswith("POOL_2D"):
+        made = channels
+        kernel = tuple(int(str(options[name])) for name in ("filter_height", "filter_width"))
+    else:
+        filters = inputs[1].shape
+        kernel, made = filters[1:3], filters[3 if operator.op == "DEPTHWISE_CONV_2D" else 0]
+    sizes = []
+    for size, taps, side in zip(image, kernel, "hw", strict=True):
+        stride, dilation = int(str(options[f"stride_{side}"])), int(str(options.get(f"dilation_{side}_factor") or 1))
+        reach = 1 if options["padding"] == SAME else (taps - 1) * dilation + 1
+        sizes.append((size - reach) // stride + 1)
+    return (batches, *sizes, made)
+
+
 ELEMENTS = "ABS NEG SQRT RSQRT SQUARE EXP LOG SIN COS TANH LOGISTIC FLOOR CEIL ROUND SIGN RELU RELU6 RELU_N1_TO_1"
 ELEMENTS += " RELU_0_TO_1 ELU HARD_SWISH GELU LEAKY_RELU SOFTMAX LOG_SOFTMAX CAST QUANTIZE DEQUANTIZE LOGICAL_NOT"
 PAIRS = "ADD SUB MUL DIV MAXIMUM MINIMUM SQUARED_DIFFERENCE POW FLOOR_DIV LESS LESS_EQUAL GREATER GREATER_EQUAL EQUAL"
@@ -131,3 +156,7 @@ RULES: Mapping[str, Rule] = {
     "GATHER": _gathered,
     "FILL": _filled,
 }
+SAME = 0  # schema.Padding
+WINDOWS: Mapping[str, Rule] = dict.fromkeys(
+    ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"), _windows
+)

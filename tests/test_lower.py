@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import plain_models
 import pytest
+import remodel
 import tiny
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
@@ -203,3 +204,29 @@ def test_a_language_model_in_plain_ops(scheme: str) -> None:
     assert all(same_bits(a, b) for a, b in zip(first, again, strict=True))
     assert not same_bits(first[1], interpret.step(program, run, 40, 2))
     assert dataclasses.asdict(program)["context"] == tiny.SHAPE.context
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_outputs_that_do_not_follow_from_their_inputs(number: int) -> None:
+    """A file that says another shape of what an operator computes could make a kernel read or write outside."""
+
+    def enlarge(model: object) -> None:
+        subgraph = model.subgraphs[0]  # type: ignore[attr-defined]
+        tensor = subgraph.tensors[subgraph.operators[number].outputs[0]]
+        tensor.shape = [2 * size for size in tensor.shape]
+
+    whole = plain_models.classifier()
+    assert not lower.refusals(graph.read(whole))
+    assert lower.refusals(graph.read(remodel.edited(whole, enlarge)))
+
+
+@pytest.mark.parametrize(("begin", "size"), [(3, 2), (-1, 2), (0, 5)])
+def test_a_slice_that_reaches_outside(begin: int, size: int) -> None:
+    maker = Maker()
+    maker.tensor("x", "int8", (4,), 0.1)
+    maker.tensor("begin", "int32", (1,), data=np.int32([begin]))
+    maker.tensor("size", "int32", (1,), data=np.int32([size]))
+    maker.tensor("y", "int8", (size,), 0.1)
+    maker.operator("SLICE", ("x", "begin", "size"), ("y",), schema.SliceOptionsT())
+    with pytest.raises(UserError, match="boards do not compute operator 0, SLICE"):
+        lower.program(graph.read(maker.content(("x",), ("y",))))

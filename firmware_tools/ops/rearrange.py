@@ -37,6 +37,12 @@ class Box:
     shape: tuple[int, ...]
     steps: tuple[int, ...]
 
+    def is_inside(self, size: int) -> bool:
+        """Are all its elements among the first `size`?"""
+        reaches = [(count - 1) * step for count, step in zip(self.shape, self.steps, strict=True)]
+        low, high = (self.at + sum(end(0, reach) for reach in reaches) for end in (min, max))
+        return 0 in self.shape or min(self.shape, default=1) > 0 and low >= 0 and high < size
+
     def axis(self, axis: int, start: int, count: int, step: int = 1) -> Box:
         """Of one axis `count` elements from start on, step apart."""
         steps, shape = list(self.steps), list(self.shape)
@@ -93,6 +99,9 @@ class Lowering:
         if source.shape != target.shape:
             raise Unsupported(f"its output's shape does not follow from its input's ({source.shape}, {target.shape})")
         tensor = self.subgraph.tensors[self.operator.inputs[position]]
+        made = self.subgraph.tensors[self.operator.outputs[output]]
+        if not (source.is_inside(math.prod(tensor.shape)) and target.is_inside(math.prod(made.shape))):
+            raise Unsupported("it reaches outside of its tensors")
         if tensor.data is None:
             if tensor.index not in self.inputs:
                 self.inputs.append(tensor.index)
