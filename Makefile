@@ -1,5 +1,6 @@
 # make demo   sets up what it needs and shows the whole road on the shipped model and the virtual board
 # make test   sets up and runs the tests and the checks
+# make bench  counts every figure of the compiler (tests/bench/bench_convert.py takes a checkpoint, and times)
 # make soak   the long campaigns: fault seeds and fuzzing; writes tests/soak.json
 
 PYTHON ?= python3
@@ -38,7 +39,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python tests/soak.py
 
 bench: $(VENV)/.dev
-	@for file in tests/bench/bench_*.py; do $(BIN)/python $$file; done
+	@for name in counts bench_ops bench_int8; do $(BIN)/python tests/bench/$$name.py; done
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
