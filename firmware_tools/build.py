@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from firmware_tools import boards, elf, instructions, linker, stack, toolchains
 from firmware_tools.errors import BadFile, DoesNotFit, MissingTool, UserError
+from firmware_tools.folder import replace
 from firmware_tools.toolchains import zig
 
 if TYPE_CHECKING:
@@ -179,19 +180,9 @@ def save(image: Image, folder: Path) -> None:
 
     An image that lies there already is replaced; UserError where the folder holds anything else or cannot be written.
     """
-    folder = folder.resolve()
-    if folder.exists() and not (folder.is_dir() and ((folder / "image.json").exists() or not any(folder.iterdir()))):
-        raise UserError(f"{folder} exists and is not a firmware image", "give another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            _write_image(image, new)
-            if folder.exists():
-                os.replace(folder, old)
-            os.replace(new, folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}", "give a folder that you may write") from error
+    replace(
+        folder, "a firmware image", lambda there: (there / "image.json").exists(), lambda new: _write_image(image, new)
+    )
 
 
 def load(folder: Path) -> Image:

@@ -47,7 +47,7 @@ DRAWING = (
     ("firmware_tools.requantize_int16",),
     ("firmware_tools.products", "firmware_tools.requantize", "firmware_tools.fixed_point", "firmware_tools.window"),
     ("firmware_tools.elementary", "firmware_tools.hybrid", "firmware_tools.fixed_point_16"),
-    ("firmware_tools.packed4",),
+    ("firmware_tools.packed4", "firmware_tools.folder"),
     ("firmware_tools.exp", "firmware_tools.packed", "firmware_tools.bfp", "firmware_tools.errors"),
     ("firmware_tools",),
 )

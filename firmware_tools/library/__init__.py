@@ -25,6 +25,7 @@ from firmware_tools.boards import Board, Memory
 from firmware_tools.c_text import C_TYPES, c_string
 from firmware_tools.compile import RUNTIME, Sources, compile_model
 from firmware_tools.errors import UserError
+from firmware_tools.folder import replace
 from firmware_tools.graph import Graph
 from firmware_tools.plan import ALIGNMENT_BYTES
 
@@ -95,22 +96,16 @@ def save(files: Mapping[str, str], folder: Path) -> None:
 
     UserError where the folder holds anything else or cannot be written.
     """
-    folder = folder.resolve()
-    is_ours = (folder / MARK).exists() and (folder / "src" / "internal").is_dir()
-    if folder.exists() and not (folder.is_dir() and (is_ours or not any(folder.iterdir()))):
-        raise UserError(f"{folder} exists and is not a library of `edge build`", "give another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            for name, text in files.items():
-                (new / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).write_text(text, encoding="utf-8", newline="\n")
-            if folder.exists():
-                os.replace(folder, old)
-            os.replace(new, folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}", "give a folder that you may write") from error
+
+    def is_ours(there: Path) -> bool:
+        return (there / MARK).exists() and (there / "src" / "internal").is_dir()
+
+    def write(new: Path) -> None:
+        for name, text in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_text(text, encoding="utf-8", newline="\n")
+
+    replace(folder, "a library of `edge build`", is_ours, write)
 
 
 def _core(board: Board) -> str:
