@@ -180,9 +180,11 @@ def save(image: Image, folder: Path) -> None:
 
     An image that lies there already is replaced; UserError where the folder holds anything else or cannot be written.
     """
-    replace(
-        folder, "a firmware image", lambda there: (there / "image.json").exists(), lambda new: _write_image(image, new)
-    )
+
+    def is_ours(there: Path) -> bool:
+        return (there / "image.json").exists()
+
+    replace(folder, "a firmware image", is_ours, lambda new: _write_image(image, new))
 
 
 def load(folder: Path) -> Image:

@@ -13,8 +13,8 @@ from firmware_tools.errors import UserError
 def replace(folder: Path, what: str, is_ours: Callable[[Path], bool], write: Callable[[Path], None]) -> None:
     """Has `write` make the folder under another name, then gives it its own.
 
-    A folder that is there already goes where is_ours says that it may, or where it is empty. UserError, which calls what
-    should lie there `what`, where it holds anything else or cannot be written.
+    A folder that is there already goes where is_ours says that it may, or where it is empty. UserError, which calls
+    what should lie there `what`, where it holds anything else or cannot be written.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder.is_dir() and (is_ours(folder) or not any(folder.iterdir()))):
