@@ -2,7 +2,8 @@
 
 Needs the extra `train` (Keras on TensorFlow). The loss is the cross-entropy of the answers' tokens alone. The seed
 fixes every sentence, every batch and the first weights. With `threads = 1` a run then repeats itself bit for bit on the
-same machine and versions; with more, TensorFlow may round sums otherwise from run to run, and the weights drift apart.
+same machine and versions, in a process where TensorFlow computed nothing before (it keeps the number of threads that it
+began with); with more, TensorFlow may round sums otherwise from run to run, and the weights drift apart.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ def _configure(recipe: Recipe) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(recipe.schedule.threads)
     except RuntimeError:
-        pass  # a second run in one process keeps the threads of the first
+        pass  # TensorFlow keeps the threads that this process first computed with
 
 
 def _architecture(recipe: Recipe, tokenizer: Tokenizer) -> Architecture:
