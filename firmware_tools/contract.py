@@ -9,10 +9,13 @@ from typing import Any, NoReturn, TypeAlias
 
 from firmware_tools import vocabulary
 from firmware_tools.errors import BadFile
-from firmware_tools.verify import Malformed
+from firmware_tools.mapped import Malformed
 
 MAJOR = 1
-QUANTIZATIONS = ("int8", "float32", "int4", "int4-32", "int4-64", "int4-128")
+QUANTIZATIONS = (
+    *("int8", "float32", "float16", "int4", "int4-32", "int4-64", "int4-128", "int4-grid", "mixed"),
+    *("int8-static", "int8-static+int16", "int16x8"),
+)
 MAX_CARD_BYTES = 1 << 16
 MAX_STOP_IDS = 32  # a device names them all in one frame
 MAX_TEMPLATE_BYTES = 4096
@@ -140,7 +143,16 @@ def _is_architecture(value: object) -> bool:
         and value["prefill"] <= value["context"]
         and _is_number(value.get("rope_theta"), 0.0, 1e12)
         and _is_number(value.get("norm_eps"), 0.0, 1.0)
+        and _is_scaling(value.get("rope_scaling"))
     )
+
+
+def _is_scaling(value: object) -> bool:
+    """None, or {"kind": str, …: numbers}."""
+    if not isinstance(value, dict):
+        return value is None
+    numbers = [number for key, number in value.items() if key != "kind"]
+    return isinstance(value.get("kind"), str) and all(_is_number(number, -1.0, 1e12) for number in numbers)
 
 
 def _check_tokenizer(raw: bytes, vocab_size: int) -> None:

@@ -235,6 +235,32 @@ def fully_connected(decoder: Decoder, operator: Operator) -> list[Step] | None:
     return [Step(op, (x,), operator.outputs[0], constants)]
 
 
+def scaled_fully_connected(decoder: Decoder, operator: Operator) -> list[Step] | None:
+    """(W x) * scales: W int8 with one scale for all, as runtimes need it that do not know a scale for each row."""
+    for product, factor in orders(decoder.pair(operator.outputs[0], "MUL") or (), 2):
+        scales, made = decoder.floats(factor), decoder.made_by(product, "FULLY_CONNECTED")
+        found = None if scales is None or made is None else fully_connected(decoder, made)
+        if scales is None or not found or "scales" not in found[0].constants or "bias" in found[0].constants:
+            continue
+        constants, output = dict(found[0].constants), operator.outputs[0]
+        if scales.size == decoder.size(output) == constants["scales"].size:
+            rows = constants["scales"] * scales.reshape(-1)
+            constants["scales"] = decoder.kept(rows, rows.shape)
+            return [Step(found[0].op, found[0].inputs, output, constants)]
+    return None
+
+
+def biased(decoder: Decoder, operator: Operator) -> list[Step] | None:
+    """(W x) * scales + bias, which such a runtime needs apart."""
+    for product, factor in orders(decoder.pair(operator.outputs[0], "ADD") or (), 2):
+        bias, made = decoder.floats(factor), decoder.made_by(product, "MUL")
+        found = None if bias is None or made is None else scaled_fully_connected(decoder, made)
+        if found and bias is not None and bias.size == decoder.size(product) == decoder.size(operator.outputs[0]):
+            constants = {**found[0].constants, "bias": decoder.kept(bias, (bias.size,))}
+            return [Step(found[0].op, found[0].inputs, operator.outputs[0], constants)]
+    return None
+
+
 def _matrix(decoder: Decoder, index: int) -> dict[str, Array] | None:
     """weights, and their scales where they are int8 or int4."""
     tensor = decoder.tensor(index)
@@ -313,4 +339,14 @@ def add(decoder: Decoder, operator: Operator) -> list[Step] | None:
 
 
 Pattern = Callable[[Decoder, Operator], "list[Step] | None"]
-PATTERNS: tuple[Pattern, ...] = (embedding, rms_norm, fully_connected, rope, attention, swiglu, add)
+PATTERNS: tuple[Pattern, ...] = (
+    embedding,
+    rms_norm,
+    fully_connected,
+    scaled_fully_connected,
+    biased,
+    rope,
+    attention,
+    swiglu,
+    add,
+)

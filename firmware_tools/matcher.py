@@ -26,7 +26,7 @@ Indices = NDArray[np.int32]
 
 INPUTS = {
     # op -> fewest and most inputs; those beyond the fewest are optional
-    **dict.fromkeys(("CAST", "RSQRT", "SQUARE", "LOGISTIC", "SOFTMAX", "SQUEEZE"), (1, 1)),
+    **dict.fromkeys(("CAST", "DEQUANTIZE", "RSQRT", "SQUARE", "LOGISTIC", "SOFTMAX", "SQUEEZE"), (1, 1)),
     **dict.fromkeys(("ADD", "SUB", "MUL", "MINIMUM", "LESS", "GATHER", "MEAN", "BATCH_MATMUL"), (2, 2)),
     **dict.fromkeys(("CONCATENATION", "SPLIT", "TRANSPOSE", "EXPAND_DIMS"), (2, 2)),
     **dict.fromkeys(("SELECT", "SELECT_V2", "SLICE", "SPLIT_V"), (3, 3)),
@@ -78,7 +78,11 @@ class Net:
         return math.prod(self.tensor(index).shape)
 
     def constant(self, index: int) -> NDArray[Any] | None:
-        """The content of a tensor that is stored in the file; None for the absent input -1."""
+        """The content of a tensor that is stored in the file, float16 numbers widened; None for the absent input -1."""
+        widened = self.made_by(index, "DEQUANTIZE") if index >= 0 else None
+        if widened is not None and self.tensor(widened.inputs[0]).dtype == "float16":
+            halves = self.tensor(widened.inputs[0]).data
+            return None if halves is None else halves.astype(np.float32)
         return None if index < 0 else self.tensor(index).data
 
     def made_by(self, index: int, op: str) -> Operator | None:
@@ -242,7 +246,7 @@ class Decoder(Net):
     def kept(self, array: NDArray[Any], shape: tuple[int, ...]) -> Array:
         """A constant for a step; equal ones are one object."""
         array = np.ascontiguousarray(array).reshape(shape)
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
         return self._pool.setdefault(key, array)
 
     def floats(self, index: int) -> NDArray[np.float32] | None:

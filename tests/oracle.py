@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ class Decoder:
         for layer in range(self.shape.layers):
             x = x + self._attention(self._norm(x, f"{layer}.attention_norm"), layer, position)
             h = self._norm(x, f"{layer}.ffn_norm")
-            gate = self.weights[f"{layer}.gate"] @ h
-            x = x + self.weights[f"{layer}.down"] @ (gate / (1 + np.exp(-gate)) * (self.weights[f"{layer}.up"] @ h))
+            gate = self._product(layer, "gate", h)
+            x = x + self._product(layer, "down", gate / (1 + np.exp(-gate)) * self._product(layer, "up", h))
         head = self.weights.get("head", self.weights["embedding"])
         logits: Array = head @ self._norm(x, "final_norm")
         return logits
@@ -40,12 +41,40 @@ class Decoder:
     def _rotate(self, x: Array, position: int) -> Array:
         """x [heads, D] as D / 2 complex numbers a head, each turned by its angle."""
         half = self.shape.head_dim // 2
-        turn = np.exp(1j * position * self.shape.rope_theta ** (-np.arange(half) / half))
+        turn = np.exp(1j * position * np.array([self._frequency(pair) for pair in range(half)]))
         turned = (x[:, :half] + 1j * x[:, half:]) * turn
         return np.concatenate([turned.real, turned.imag], axis=1)
 
+    def _frequency(self, pair: int) -> float:
+        """Angle by position of one pair, case by case as the papers have it."""
+        size, theta, scaling = self.shape.head_dim, self.shape.rope_theta, self.shape.rope_scaling
+        plain = theta ** (-2 * pair / size)
+        if scaling is None:
+            return plain
+        original, low, high = scaling.original_context, scaling.low, scaling.high
+        if scaling.kind == "linear":
+            return plain / scaling.factor
+        if scaling.kind == "llama3":
+            wavelength = 2 * math.pi / plain
+            if wavelength < original / high:
+                return plain
+            if wavelength > original / low:
+                return plain / scaling.factor
+            smooth = (original / wavelength - low) / (high - low)
+            return (1 - smooth) * plain / scaling.factor + smooth * plain
+        corrections = [
+            size * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta)) for turns in (high, low)
+        ]
+        first, last = max(math.floor(corrections[0]), 0), min(math.ceil(corrections[1]), size - 1)
+        ramp = min(max((pair - first) / (last - first), 0.0), 1.0)
+        return plain / scaling.factor * ramp + plain * (1 - ramp)
+
+    def _product(self, layer: int, name: str, x: Array) -> Array:
+        y: Array = self.weights[f"{layer}.{name}"] @ x + self.weights.get(f"{layer}.{name}_bias", 0.0)
+        return y
+
     def _attention(self, x: Array, layer: int, position: int) -> Array:
-        q, k, v = ((self.weights[f"{layer}.{name}"] @ x).reshape(-1, self.shape.head_dim) for name in "qkv")
+        q, k, v = (self._product(layer, name, x).reshape(-1, self.shape.head_dim) for name in "qkv")
         self.keys[layer, position] = self._rotate(k, position)
         self.values[layer, position] = v
         shared = self.shape.heads // self.shape.kv_heads
@@ -54,8 +83,7 @@ class Decoder:
             scores = self.keys[layer, : position + 1, head // shared] @ query / np.sqrt(self.shape.head_dim)
             weights = np.exp(scores - scores.max())
             mixed.append(weights / weights.sum() @ self.values[layer, : position + 1, head // shared])
-        projected: Array = self.weights[f"{layer}.o"] @ np.concatenate(mixed)
-        return projected
+        return self._product(layer, "o", np.concatenate(mixed))
 
 
 def log_softmax(logits: Array) -> Array:

@@ -26,7 +26,7 @@ OPS = ["embedding", *((ATTENTION + FEED_FORWARD) * 2), "rms_norm", "fully_connec
 SIZES = ("vocab_size", "context", "layers", "heads", "kv_heads", "head_dim")
 
 
-@pytest.fixture(scope="module", params=["int8", "float32"])
+@pytest.fixture(scope="module", params=["int8", "float32", "float16"])
 def model(request: pytest.FixtureRequest) -> bytes:
     return convert(tiny.checkpoint(), request.param)
 

@@ -8,41 +8,38 @@ which XNNPACK takes. Shapes in comments: R rows, H query heads, G key-value head
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edge.make import rope
 from edge.make.checkpoints import Architecture
 from edge.make.quantize import Matrix
 from edge.make.tflite import Subgraph
 
 VISIBLE = np.float32(np.finfo(np.float32).max)  # MINIMUM(score, VISIBLE) leaves a score as it is,
 MASKED = np.float32(-1e9)  # MINIMUM(score, MASKED) makes its probability exactly 0
-PER_CHANNEL_VERSION = (
-    12  # of FULLY_CONNECTED; older runtimes would take one scale for all rows, and this makes them refuse
-)
+# versions of FULLY_CONNECTED: int8 rows with a scale each are 12, so that older runtimes, which would take the first
+# scale for all, refuse them; with one scale for all they are 3
+PER_CHANNEL_VERSION, HYBRID_VERSION = 12, 3
 
 
 @dataclass(frozen=True)
 class Decoder:
     """What the graph is made of; `norms` are float32 [dim], `matrices` hold the keys `embedding`, `head` and, for each
     layer i, `i.qkv`, `i.o`, `i.gate_up`, `i.down`. Where the head is tied it is the same object as the embedding.
+    `biases` hold what is added after a matrix, under its key, where it has one.
     """
 
     architecture: Architecture
     context: int
     matrices: Mapping[str, Matrix]
     norms: Mapping[str, NDArray[np.float32]]
-
-
-def rope_tables(context: int, head_dim: int, theta: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """cos and sin of position * theta^(-2i / D), float32 [context, head_dim / 2] (Su et al., 2021, eq. 15)."""
-    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-    angles = np.arange(context)[:, None] * frequencies
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    scaled_apart: bool = False  # for runtimes that know one scale for a matrix: that is 1, and MUL by the rows' follows
 
 
 def decode_graph(decoder: Decoder) -> Subgraph:
@@ -91,11 +88,12 @@ class _Rows:
         names = [f"{side}_{layer}" for side in "kv" for layer in range(shape.layers)]
         size = self.kv_heads * decoder.context * self.head_dim
         self.caches = {name: graph.input(name, [size], np.float32) for name in names}
-        tables = rope_tables(decoder.context, self.head_dim, shape.rope_theta)
+        tables = rope.tables(shape, decoder.context)
         self.cos, self.sin = (
             self.gather(graph.constant(name, table), positions, name)
             for name, table in zip(("cos", "sin"), tables, strict=True)
         )
+        self.wide: dict[int, int] = {}
         self.mask = self._mask(position)
         self.causal = self._causal() if count > 1 else -1
 
@@ -103,7 +101,7 @@ class _Rows:
         """Rows of the embedding, float32 [R, dim]; the int8 table is read by its plain values and scaled after."""
         matrix = self.decoder.matrices["embedding"]
         if matrix.scales is None:
-            return self.gather(self.graph.constant("embedding", matrix.values), tokens, "x")
+            return self.gather(self._weights("embedding"), tokens, "x")
         values = self.gather(self.graph.constant("embedding", matrix.values), tokens, "x")
         scales = self.graph.constant("embedding_scales", matrix.scales[:, None])
         shape = self.graph.shape(values)
@@ -238,14 +236,54 @@ class _Rows:
 
     def _fully_connected(self, x: int, key: str) -> int:
         matrix = self.decoder.matrices[key]
-        if matrix.bits == 4 and matrix.scales is not None:
-            weights = self.graph.constant_int4(key, matrix.values, matrix.scales)
-        else:
-            weights = self.graph.constant(key, matrix.values, matrix.scales)
-        shape = [self.graph.shape(x)[0], matrix.values.shape[0]]
+        if matrix.scales is not None and self.decoder.scaled_apart:
+            ones = np.ones(1, np.float32)
+            plain = self._product(x, key, self.graph.constant(key, matrix.values, ones), -1, HYBRID_VERSION)
+            scaled = self._mul(plain, self.graph.constant(f"{key}_scales", matrix.scales), key)
+            bias = self._bias(key)
+            return scaled if bias < 0 else self._add(scaled, bias, key)
         version = 1 if matrix.scales is None else PER_CHANNEL_VERSION
+        y = self._product(x, key, self._weights(key), self._bias(key), version)
+        return y if matrix.offsets is None else self._add(y, self._offset_product(x, key, matrix.offsets), key)
+
+    def _offset_product(self, x: int, key: str, offsets: NDArray[Any]) -> int:
+        """What the offsets of blocks add to a product: the sums of the blocks of x, times the offsets."""
+        rows, columns = self.graph.shape(x)
+        blocks = offsets.shape[1]
+        parts = self._reshape(x, [rows, blocks, columns // blocks], "blocks")
+        if rows > 1:
+            self._apart(parts)
+        axis = self.graph.constant("axis", np.array([2], np.int32))
+        (sums,) = self.graph.add("SUM", [parts, axis], [rows, blocks], name="blocks", options=schema.ReducerOptionsT())
+        stored = self._widened(self.graph.constant(f"{key}_offsets", offsets), key)
+        return self._product(sums, key, stored, -1, 1)
+
+    def _bias(self, key: str) -> int:
+        """What is added to a matrix's product; -1 where that is nothing."""
+        bias = self.decoder.biases.get(key)
+        return -1 if bias is None else self.graph.constant(f"{key}_bias", bias)
+
+    def _weights(self, key: str) -> int:
+        """The matrix as float32, whatever it is stored in, or as integers with their scales."""
+        matrix = self.decoder.matrices[key]
+        if matrix.bits == 4 and matrix.scales is not None:
+            return self.graph.constant_int4(key, matrix.values, matrix.scales)
+        stored = self.graph.constant(key, matrix.values, matrix.scales)
+        return self._widened(stored, key) if matrix.values.dtype == np.float16 else stored
+
+    def _widened(self, stored: int, key: str) -> int:
+        """A float16 constant as float32; equal ones are widened once, when LiteRT loads the file."""
+        if stored not in self.wide:
+            options = schema.DequantizeOptionsT()
+            (self.wide[stored],) = self.graph.add(
+                "DEQUANTIZE", [stored], self.graph.shape(stored), name=key, options=options
+            )
+        return self.wide[stored]
+
+    def _product(self, x: int, key: str, weights: int, bias: int, version: int) -> int:
+        shape = [self.graph.shape(x)[0], self.graph.shape(weights)[0]]
         options = schema.FullyConnectedOptionsT()
-        inputs = [x, weights, -1]  # no bias
+        inputs = [x, weights, bias]
         return self.graph.add("FULLY_CONNECTED", inputs, shape, name=key, options=options, version=version)[0]
 
     def _matmul(self, a: int, b: int, name: str, transposed: bool = False) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.make.checkpoints import Architecture, Checkpoint
+from edge.make.checkpoints import Architecture, Checkpoint, RopeScaling
 from firmware_tools.errors import BadFile, UserError
 
 SUFFIXES = (".npz",)
@@ -32,6 +32,7 @@ LARGEST_HEADER_BYTES = 1 << 12  # of one array's header in numpy's format
 FAULTS = (OSError, ValueError, TypeError, EOFError, SyntaxError, ArithmeticError, MemoryError, RuntimeError)
 FAULTS += (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error)  # type: ignore[assignment]
 TEXTS = ("config", "card", "tokenizer")
+NEWER = {"head_dim", "rope_scaling"}  # fields that files of older versions do not have
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 HINT = "give the .npz that `edge train` left"
 MOST = {"vocab_size": 1 << 20, "dim": 1 << 16, "hidden_dim": 1 << 18, "layers": 1 << 10, "heads": 1 << 10}
@@ -67,7 +68,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     """Writes the archive whole or not at all; UserError where that fails."""
     shape = checkpoint.architecture
     texts = {
-        "config": json.dumps(dataclasses.asdict(shape), sort_keys=True).encode(),
+        "config": json.dumps(_config(shape), sort_keys=True).encode(),
         "card": json.dumps(dict(checkpoint.card), sort_keys=True).encode(),
         "tokenizer": checkpoint.tokenizer,
     }
@@ -89,6 +90,16 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _config(shape: Architecture) -> dict[str, Any]:
+    """The fields, but for those of NEWER that say nothing new: an older reader takes the others."""
+    config = dataclasses.asdict(shape)
+    if shape.head_dim * shape.heads == shape.dim:
+        del config["head_dim"]
+    if shape.rope_scaling is None:
+        del config["rope_scaling"]
+    return config
 
 
 def _members(path: Path) -> dict[str, NDArray[Any]]:
@@ -122,22 +133,34 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
 def _architecture(config: Any) -> Architecture:
     """The architecture, each number of its type and in range."""
     fields = {field.name for field in dataclasses.fields(Architecture)}
-    if not isinstance(config, dict) or set(config) != fields:
+    if not isinstance(config, dict) or not fields - NEWER <= set(config) <= fields:
         raise BadFile("its config does not have the fields of an architecture")
-    for name, most in MOST.items():
+    for name, most in MOST.items() if "head_dim" not in config else {**MOST, "head_dim": 1 << 12}.items():
         if type(config[name]) is not int or not 1 <= config[name] <= most:
             raise BadFile(f"its config has {name} = {config[name]!r}")
     for name in ("rope_theta", "norm_eps"):
         if type(config[name]) not in (int, float) or not 0 < config[name] < 1e12:
             raise BadFile(f"its config has {name} = {config[name]!r}")
-    shape = Architecture(**config)
-    if shape.dim % shape.heads or shape.heads % shape.kv_heads or shape.head_dim % 2:
+    shape = Architecture(**{**config, "rope_scaling": _scaling(config.get("rope_scaling"))})
+    undivided = "head_dim" not in config and shape.dim % shape.heads
+    if undivided or shape.heads % shape.kv_heads or shape.head_dim % 2:
         raise BadFile("its config has heads that do not divide its dimensions")
     return shape
 
 
+def _scaling(config: Any) -> RopeScaling | None:
+    if config is None:
+        return None
+    fields = {field.name: str if field.name == "kind" else (int, float) for field in dataclasses.fields(RopeScaling)}
+    if isinstance(config, dict) and set(config) == set(fields):
+        sound = all(isinstance(config[name], kind) for name, kind in fields.items())
+        if sound and (scaling := RopeScaling(**config)).is_sound():
+            return scaling
+    raise BadFile("its config has a rope_scaling that is none")
+
+
 def expected(shape: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight that a tied checkpoint of this architecture has."""
+    """Name and shape of every weight that a tied checkpoint of this architecture has, but for biases."""
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sizes: dict[str, tuple[int, ...]] = {"embedding": (shape.vocab_size, shape.dim), "final_norm": (shape.dim,)}
     for layer in range(shape.layers):
@@ -159,6 +182,8 @@ def _check_weights(path: Path, shape: Architecture, weights: Mapping[str, NDArra
     wanted = expected(shape)
     if "head" in weights:
         wanted["head"] = (shape.vocab_size, shape.dim)
+    matrices = [name for name, size in wanted.items() if len(size) == 2 and name not in ("embedding", "head")]
+    wanted |= {f"{name}_bias": wanted[name][:1] for name in matrices if f"{name}_bias" in weights}
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))[0]
         raise BadFile(f"{path} is not a whole checkpoint: weight {odd[:40]!r} is missing or not expected", HINT)
