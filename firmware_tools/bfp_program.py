@@ -1,4 +1,7 @@
-"""Program -> the same in block floating point, for a core without FPU: every call becomes its stem's twin `X_bfp`."""
+"""Program -> the same as a board computes it: its options, and the arithmetic of a core without FPU.
+
+There it is block floating point: every call becomes its stem's twin `X_bfp`.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,22 @@ from firmware_tools.boards import Board
 from firmware_tools.ops import Array, Call, attention_bfp, rms_norm_bfp, rope_bfp
 from firmware_tools.program import DecoderProgram, Value
 
+FLOAT_CACHE = "float-cache"  # an option of boards with an FPU
 Twin = Callable[[Call], Call]
 
 
 def for_board(program: DecoderProgram, board: Board) -> DecoderProgram:
-    """The program in the arithmetic of a board's core."""
+    """The program in the arithmetic of a board's core, and with the KV cache that its options say."""
+    if FLOAT_CACHE in board.features:
+        return with_float_cache(program)
     return program if "fpu" in board.features else in_bfp(program)
+
+
+def with_float_cache(program: DecoderProgram) -> DecoderProgram:
+    """The program with a float32 KV cache: what is left between host and device are FULLY_CONNECTED's rounded rows."""
+    changes = {"attention": {"cache_bits": 32}, "swiglu": {"bits": 32}}
+    calls = (replace(call, attributes={**call.attributes, **changes.get(call.op, {})}) for call in program.calls)
+    return replace(program, calls=tuple(calls))
 
 
 def in_bfp(program: DecoderProgram) -> DecoderProgram:

@@ -46,7 +46,7 @@ def models_text(rows: Sequence[Row]) -> str:
 
 
 def boards() -> list[Row]:
-    """name, core, memory, clock, emulators and ran_on_silicon of every board."""
+    """name, core, memory, clock, emulators, options and ran_on_silicon of every board."""
     return [_board(known_boards.load(name)) for name in known_boards.names()]
 
 
@@ -59,6 +59,7 @@ def _board(board: known_boards.Board) -> Row:
         "ram_bytes": board.ram.size_bytes,
         "clock": board.clock,
         "emulators": list(board.emulators),
+        "options": sorted(board.options),
         "ran_on_silicon": board.ran_on_silicon,
     }
 
@@ -72,5 +73,6 @@ def boards_text(rows: Sequence[Row]) -> str:
             f"  {row['core']}, flash {row['flash_bytes'] >> 10:,} KB, RAM {row['ram_bytes'] >> 10:,} KB, "
             f"clock: {row['clock']}, emulators: {', '.join(row['emulators']) or 'none'}"
         )
-        lines.append(f"  run on silicon: {row['ran_on_silicon']}")
+        options = ", ".join(f"{row['name']}+{option}" for option in row["options"])
+        lines.append(f"  run on silicon: {row['ran_on_silicon']}" + (f"; options: {options}" if options else ""))
     return "\n".join(lines) + "\n"

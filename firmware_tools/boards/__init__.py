@@ -44,9 +44,10 @@ class Board:
     """The facts of a board that the compiler, the linker and the link need.
 
     target and cpu are what `zig cc` takes for -target and -mcpu; features name what kernels may use (`dsp`: SMLAD,
-    `fpu`: without it int8 models are computed in integers, `v6m`: Armv6-M assembly); options are features
-    that a user may add (`wide`: 2 bytes a weight for fewer instructions); clock is `instructions` on an emulated board,
-    `seconds` on silicon; emulators are stems of `emulators/`, the default first; machine is for these.
+    `fpu`: without it int8 models are computed in integers, `v6m`: Armv6-M assembly); options are features that a user
+    may add (`wide`: 2 bytes a weight for fewer instructions, `float-cache`: a float32 KV cache); clock is
+    `instructions` on an emulated board, `seconds` on silicon; emulators are stems of `emulators/`, the default first;
+    machine is for these.
     """
 
     name: str

@@ -18,4 +18,5 @@ BOARD = Board(
     emulators=("unicorn", "qemu"),
     machine=Machine(qemu="mps2-an505", unicorn="M33", uart=0x50200000, fpgaio=0x50302000, counter_hz=20_000_000),
     ran_on_silicon="never: it has no silicon",
+    options=frozenset({"float-cache"}),
 )

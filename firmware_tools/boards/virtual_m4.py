@@ -18,4 +18,5 @@ BOARD = Board(
     emulators=("unicorn", "qemu"),
     machine=Machine(qemu="mps2-an386", unicorn="M4", uart=0x40004000, fpgaio=0x40028000, counter_hz=25_000_000),
     ran_on_silicon="never: it has no silicon",
+    options=frozenset({"float-cache"}),
 )

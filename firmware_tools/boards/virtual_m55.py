@@ -24,4 +24,5 @@ BOARD = Board(
         qemu="mps3-an547", unicorn="", uart=0x49303000, fpgaio=0x49302000, counter_hz=20_000_000, boots_at_zero=True
     ),
     ran_on_silicon="never: it has no silicon",
+    options=frozenset({"float-cache"}),
 )
