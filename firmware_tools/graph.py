@@ -19,11 +19,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from firmware_tools import contract
+from firmware_tools import contract, mapped
 from firmware_tools.errors import BadFile
+from firmware_tools.mapped import Malformed
 from firmware_tools.verify import (
     READ_ERRORS,
-    Malformed,
     Reader,
     Value,
     check_calls,
@@ -63,6 +63,20 @@ class Quantization:
 
 
 @dataclass(frozen=True, eq=False)
+class Nibbles:
+    """4-bit integers as the file has them: two to a byte, the lower half first, the last one's other half unused."""
+
+    buffer: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    def unpacked(self) -> NDArray[np.int8]:
+        pairs = np.stack([self.buffer << 4, self.buffer & 0xF0], axis=1).reshape(-1)
+        values: NDArray[np.int8] = (pairs.view(np.int8) >> 4)[: math.prod(self.shape)].reshape(self.shape)
+        values.flags.writeable = False
+        return values
+
+
+@dataclass(frozen=True, eq=False)
 class Tensor:
     """One tensor; data is a read-only view into the file, None where the graph computes it.
 
@@ -76,10 +90,14 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     quantization: Quantization | None
-    data: NDArray[Any] | None
+    stored: NDArray[Any] | Nibbles | None
     buffer: int
     shape_signature: tuple[int, ...] = ()
     is_variable: bool = False
+
+    @cached_property
+    def data(self) -> NDArray[Any] | None:
+        return self.stored.unpacked() if isinstance(self.stored, Nibbles) else self.stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +176,9 @@ def read(source: Path | str | bytes) -> Graph:
         BadFile: it cannot be read, is not a .tflite, or anything in it is out of range.
     """
     name = "the model" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _load(Path(source))
+    data = mapped.Bytes(source) if isinstance(source, bytes) else _load(Path(source))
     stem = "model" if isinstance(source, bytes) else Path(source).stem
-    if data[4:8] != b"TFL3":
+    if len(data) < 8 or data[4:8] != b"TFL3":
         raise BadFile(f"{name} is not a .tflite file", "`edge convert` makes one from a checkpoint")
     try:
         return _graph(Reader(data), stem)
@@ -170,11 +188,11 @@ def read(source: Path | str | bytes) -> Graph:
         raise BadFile(f"{name} is not a valid .tflite file: it breaks off or points outside itself", HINT) from error
 
 
-def _load(path: Path) -> bytes:
+def _load(path: Path) -> mapped.Bytes | mapped.Mapped:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadFile(f"{path} is larger than a .tflite can be (2 GiB)", "give the path of a .tflite file")
-        return path.read_bytes()
+        return mapped.load(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
         raise BadFile(f"cannot read {path}: {reason}", "give the path of a .tflite file") from error
@@ -201,7 +219,7 @@ def _graph(reader: Reader, stem: str) -> Graph:
         signatures=signatures,
         metadata=metadata,
         description=reader.text(model.Description(), "the description"),
-        file_sha256=hashlib.sha256(reader.data).hexdigest(),
+        file_sha256=mapped.sha256(reader.data),
         file_bytes=len(reader.data),
         contract=version,
         card=card,
@@ -251,7 +269,7 @@ def _subgraph(
         operators=operators,
     )
     check_indices(subgraph.inputs + subgraph.outputs, len(tensors), "an input or output of a subgraph")
-    given = {i for i in range(len(tensors)) if i in set(subgraph.inputs) or tensors[i].data is not None}
+    given = {i for i in range(len(tensors)) if i in set(subgraph.inputs) or tensors[i].stored is not None}
     written = [(operator.inputs, operator.outputs) for operator in operators]
     check_order(written, given, {tensor.index for tensor in tensors if tensor.is_variable}, len(tensors))
     return subgraph
@@ -275,14 +293,14 @@ def _tensor(reader: Reader, table: Any, index: int, buffers: list[NDArray[np.uin
         shape=shape,
         dtype=dtype,
         quantization=_quantization(reader, table.Quantization(), shape, what),
-        data=_data(buffers[table.Buffer()], dtype, shape, what),
+        stored=_stored(buffers[table.Buffer()], dtype, shape, what),
         buffer=table.Buffer(),
         shape_signature=reader.integers(table, "ShapeSignature"),
         is_variable=bool(table.IsVariable()),
     )
 
 
-def _data(buffer: NDArray[np.uint8], dtype: str, shape: tuple[int, ...], what: str) -> NDArray[Any] | None:
+def _stored(buffer: NDArray[np.uint8], dtype: str, shape: tuple[int, ...], what: str) -> NDArray[Any] | Nibbles | None:
     if not buffer.size:
         return None
     if dtype == "int4":
@@ -295,15 +313,11 @@ def _data(buffer: NDArray[np.uint8], dtype: str, shape: tuple[int, ...], what: s
     return buffer.view(NUMPY_DTYPES[dtype]).reshape(shape)
 
 
-def _nibbles(buffer: NDArray[np.uint8], shape: tuple[int, ...], what: str) -> NDArray[np.int8]:
-    """4-bit integers as int8: two to a byte, the lower half first, the last half unused where their number is odd."""
+def _nibbles(buffer: NDArray[np.uint8], shape: tuple[int, ...], what: str) -> Nibbles:
     count = math.prod(shape)
     if buffer.size != -(-count // 2):
         raise Malformed(f"{what} has {buffer.size} bytes of data where int4{list(shape)} takes {-(-count // 2)}")
-    pairs = np.stack([buffer << 4, buffer & 0xF0], axis=1).reshape(-1)
-    values: NDArray[np.int8] = (pairs.view(np.int8) >> 4)[:count].reshape(shape)
-    values.flags.writeable = False
-    return values
+    return Nibbles(buffer, shape)
 
 
 def _quantization(reader: Reader, table: Any, shape: tuple[int, ...], what: str) -> Quantization | None:
@@ -394,7 +408,7 @@ def _metadata(reader: Reader, model: Any, buffers: list[NDArray[np.uint8]]) -> d
     return metadata
 
 
-def _digest(update: Callable[[bytes], None], value: Any) -> None:
+def _digest(update: Callable[[bytes | memoryview], None], value: Any) -> None:
     """Feeds value to a hash, each part after its kind and size, so that no two contents feed the same bytes."""
     if isinstance(value, Mapping):
         update(b"{%d" % len(value))
@@ -405,9 +419,13 @@ def _digest(update: Callable[[bytes], None], value: Any) -> None:
         update(b"(%d" % len(value))
         for item in value:
             _digest(update, item)
+    elif isinstance(value, Nibbles):
+        _digest(update, value.unpacked())
+        mapped.forget(value.buffer)
     elif isinstance(value, np.ndarray):
         update(f"a{value.dtype.str}{list(value.shape)}".encode())
-        update(np.ascontiguousarray(value).tobytes())
+        update(np.ascontiguousarray(value).data)
+        mapped.forget(value)
     elif isinstance(value, bytes):
         update(b"b%d:" % len(value) + value)
     elif isinstance(value, str):

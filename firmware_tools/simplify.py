@@ -117,7 +117,7 @@ class _Simplifier:
         results = self._folded(replace(operator, inputs=inputs), outputs, used)
         for n, (number, tensor) in enumerate(zip(operator.outputs, outputs, strict=True)):
             if results is not None:
-                places[number] = self._add(tensor, shape=results[n].shape, data=results[n], buffer=-1)
+                places[number] = self._add(tensor, shape=results[n].shape, stored=results[n], buffer=-1)
             elif number in places:  # the outermost subgraph's tensors keep their numbers
                 self.tensors[number] = tensor
             else:

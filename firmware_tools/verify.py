@@ -19,30 +19,19 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from firmware_tools.mapped import Bytes, Malformed, Mapped
+
 MAX_PARTS = 500_000  # tables and numbers outside buffers in one file; the largest known models have some 50,000
 READ_ERRORS = (struct.error, ValueError, IndexError, TypeError, OverflowError, MemoryError, AssertionError)
 
 Value: TypeAlias = "bool | int | float | str | bytes | None | tuple[int | float, ...]"
 
 
-class Malformed(Exception):
-    """A part of the file that is out of bounds or out of range; the message says which, in one clause."""
-
-
-class Bytes(bytes):
-    """The file; a slice that reaches past its end is an error, not a short answer."""
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice) and not 0 <= (key.start or 0) <= (key.stop or 0) <= len(self):
-            raise Malformed("a string reaches past the end of the file")
-        return super().__getitem__(key)
-
-
 class Reader:
     """Reads one FlatBuffer through generated accessor objects, counting what it reads."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = Bytes(data)
+    def __init__(self, data: bytes | Mapped) -> None:
+        self.data: Bytes | Mapped = data if isinstance(data, Bytes | Mapped) else Bytes(data)
         self._left = min(MAX_PARTS, 4096 + 2 * len(data))  # honest files share tables, but few of them
 
     def spend(self, parts: int) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lite import RESOLVERS, Model
 from oracle import divergence, sample
 
-from edge.make.checkpoints import Checkpoint
+from edge.make.checkpoints import Checkpoint, RopeScaling
 from edge.make.convert import convert, save
 from edge.make.quantize import quantize
 from firmware_tools import graph
@@ -33,6 +33,11 @@ SHAPES = {
     "no groups": {"kv_heads": 4},
     "one layer, one head": {"layers": 1, "heads": 1, "kv_heads": 1, "dim": 6, "hidden_dim": 5},
     "other constants": {"rope_theta": 500.0, "norm_eps": 1e-3},
+    "biases of q, k and v, wide heads": {"biases": "q k v", "head_dim": 20},
+    "every bias, narrow heads": {"biases": "q k v o gate up down", "head_dim": 4},
+    "linear RoPE": {"rope_scaling": RopeScaling("linear", 4.0)},
+    "RoPE of Llama 3": {"rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, 64), "head_dim": 16},
+    "YaRN": {"rope_scaling": RopeScaling("yarn", 4.0, 1.0, 32.0, 128), "head_dim": 16},
 }
 
 
@@ -63,7 +68,7 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("int8", 0.002)])
+@pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("float16", 1e-6), ("int8", 0.002)])
 def test_stories_differ_little_from_float(shared_data: Path, scheme: str, limit: float, kernels: str) -> None:
     checkpoint, spoken = texts.stories(shared_data)
     assert sum(len(tokens) for tokens, _ in spoken) >= texts.LEAST
@@ -71,7 +76,7 @@ def test_stories_differ_little_from_float(shared_data: Path, scheme: str, limit:
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("int8", 0.002)])
+@pytest.mark.parametrize(("scheme", "limit"), [("float32", 1e-6), ("float16", 1e-6), ("int8", 0.002)])
 def test_the_shipped_model_differs_little_from_float(scheme: str, limit: float, kernels: str) -> None:
     checkpoint, spoken = texts.shipped()
     assert sum(len(tokens) for tokens, _ in spoken) >= texts.LEAST
@@ -313,7 +318,7 @@ def test_weights_that_are_damaged() -> None:
         convert(replace(good, weights=missing))
 
 
-@pytest.mark.parametrize("change", [{"heads": 3}, {"kv_heads": 3}, {"heads": 32, "kv_heads": 32}, {"kv_heads": 0}])
+@pytest.mark.parametrize("change", [{"heads": 3}, {"kv_heads": 3}, {"head_dim": 7}, {"kv_heads": 0}])
 def test_shapes_that_no_decoder_has(change: dict[str, int]) -> None:
     good = tiny.checkpoint()
     with pytest.raises(BadFile, match="no decoder has this shape"):

@@ -2,69 +2,165 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.make import tflite
+from edge.make.calibrate import Calibration, own_samples
+from edge.make.checked import Checked
 from edge.make.checkpoints import Architecture, Checkpoint
 from edge.make.decoder import Decoder, decode_graph, prefill_graph
-from edge.make.quantize import SCHEMES, Matrix, quantize
+from edge.make.gapped import check_size
+from edge.make.quantize import SCHEMES, STATIC, static_decoder
+from edge.make.quantize.activations import calibrated
+from edge.make.quantize.layerwise import PARTS, Progress, silent, tokens
+from edge.make.quantize.matrices import Keep, Rounding, as_it_is, matrices, needs_texts
+from edge.make.quantize.mixed import Budget
+from edge.make.spill import Spill
+from edge.make.tflite import Subgraph
 from firmware_tools import graph
 from firmware_tools.errors import BadFile, UserError
 
 CONTRACT = b"1.0"
+RUNTIMES = ("2.14",)  # of tflite-runtime, older than LiteRT and still the one for 32-bit Raspberry Pis
+OLD_SCHEMES = ("int8", "float16", "float32")  # what these compute rightly
+CONTEXT = 2048  # positions, where the caller does not say: LiteRT attends to every one, filled or not
 PREFILL = 16  # tokens of one run of the signature `prefill`, where the caller does not say
-LARGEST_BYTES = (1 << 31) - (1 << 20)  # a flatbuffer's offsets have 31 bits
 
 
 def convert(
-    checkpoint: Checkpoint, scheme: str = "int8", context: int | None = None, prefill: int | None = None
+    checkpoint: Checkpoint,
+    scheme: str = "int8",
+    context: int | None = None,
+    prefill: int | None = None,
+    *,
+    calibration: Calibration | None = None,
+    runtime: str | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
 ) -> bytes:
     """The bytes of the .tflite of a checkpoint; the same arguments give the same bytes.
 
     Args:
         checkpoint: what to convert.
-        scheme: one of quantize.SCHEMES, the type of the weights; activations are float32.
-        context: positions of the KV cache, at most (and by default) those the checkpoint was trained with.
+        scheme: one of quantize.SCHEMES, the type of the weights; activations are float32 but in quantize.STATIC.
+        context: positions of the KV cache, at most those the checkpoint was trained with; by default these, or CONTEXT.
         prefill: tokens of one run of the signature `prefill`, at least 2; by default 16 or the context.
+        calibration: texts for schemes that measure activations; by default they take samples of the model's own.
+        runtime: the oldest runtime that must compute the file: None for LiteRT, or one of RUNTIMES.
+        budget: of the scheme `mixed`.
+        progress: is told of (what, done, all) where rounding takes long.
 
     Raises:
         BadFile: the checkpoint's weights, card or tokenizer are not what `checkpoints` promises.
         UserError: an argument out of range, or a model larger than a .tflite can hold.
     """
-    shape = checkpoint.architecture
-    context = shape.context if context is None else context
-    prefill = min(PREFILL, context) if prefill is None else prefill
-    _check_arguments(shape, scheme, context, prefill)
-    _check_weights(checkpoint)
-    size_bytes = sum(weight.size for weight in checkpoint.weights.values()) * (4 if scheme == "float32" else 1)
-    if size_bytes > LARGEST_BYTES:
-        raise UserError(f"the model needs {size_bytes} bytes, a .tflite holds {LARGEST_BYTES}", "take a smaller model")
-    decoder = Decoder(shape, context, _matrices(checkpoint, scheme), _norms(checkpoint))
-    metadata = {
-        "edge.contract": CONTRACT,
-        "edge.tokenizer": checkpoint.tokenizer,
-        "edge.card": card_json(checkpoint, scheme, context, prefill),
-    }
-    model = tflite.serialize([decode_graph(decoder), prefill_graph(decoder, prefill)], metadata, "edge decoder 1.0")
-    try:
-        graph.read(model)  # the reader's rules for card and tokenizer are the contract's
-    except BadFile as error:
-        cause = error.message.removeprefix("the model is not a valid .tflite file: ")
-        hint = "docs/model-file.md says what card and tokenizer must hold"
-        raise BadFile(f"the checkpoint does not make a model: {cause}", hint) from error
+    file = io.BytesIO()
+    rounding = Rounding(calibration, budget or Budget(), progress)
+    _write(file, checkpoint, scheme, context, prefill, runtime, rounding, as_it_is)
+    model = file.getvalue()
+    _read_back(model)
     return model
 
 
-def save(model: bytes, path: Path) -> None:
-    """Writes a file whole or not at all: to a temporary name beside it, then renamed; UserError where that fails."""
+def convert_to(
+    path: Path,
+    checkpoint: Checkpoint,
+    scheme: str = "int8",
+    context: int | None = None,
+    prefill: int | None = None,
+    *,
+    calibration: Calibration | None = None,
+    runtime: str | None = None,
+    budget: Budget | None = None,
+    progress: Progress = silent,
+) -> graph.Graph:
+    """As convert, into a file, whole or not at all; the memory it takes is that of the largest matrix, not the model's
+    (but with the schemes of quantize.STATIC, which run the model).
+
+    Returns what is in the file, read back. What is quantized waits in a file without a name, in the folder of the
+    .tflite, until all is.
+    """
+    rounding = Rounding(calibration, budget or Budget(), progress)
+    with replacing(path) as file, Spill(path) as spill:
+        _write(file, checkpoint, scheme, context, prefill, runtime, rounding, spill.keep)
+        file.flush()
+        return _read_back(Path(file.name))
+
+
+def _write(
+    file: BinaryIO,
+    checkpoint: Checkpoint,
+    scheme: str,
+    context: int | None,
+    prefill: int | None,
+    runtime: str | None,
+    rounding: Rounding,
+    keep: Keep,
+) -> None:
+    shape = checkpoint.architecture
+    context = min(shape.context, CONTEXT) if context is None else context
+    prefill = min(PREFILL, context) if prefill is None else prefill
+    _check_arguments(shape, scheme, context, prefill)
+    _check_runtime(runtime, scheme)
+    weights = _checked(checkpoint)
+    check_size(_size_bytes(weights, scheme))
+    if scheme in STATIC:
+        whole = dataclasses.replace(checkpoint, weights=weights)
+        texts = rounding.calibration or own_samples(whole)
+        graphs, said = _static_graphs(whole, scheme, context, prefill, texts), {"calibration": texts.source}
+    else:
+        if rounding.calibration is None and needs_texts(scheme):
+            texts = own_samples(dataclasses.replace(checkpoint, weights=weights), tokens(shape))
+            rounding = dataclasses.replace(rounding, calibration=texts)
+        rounding = dataclasses.replace(rounding, grids=checkpoint.grids)
+        made, said = matrices(shape, weights, scheme, rounding, keep)
+        biases = _biases(shape, weights)
+        decoder = Decoder(shape, context, made, _norms(weights), biases, scaled_apart=runtime == "2.14")
+        graphs = [decode_graph(decoder), prefill_graph(decoder, prefill)]
+    metadata = {
+        "edge.contract": CONTRACT,
+        "edge.tokenizer": checkpoint.tokenizer,
+        "edge.card": card_json(checkpoint, scheme, context, prefill, said),
+    }
+    tflite.write(graphs, metadata, "edge decoder 1.0", file)
+
+
+def _read_back(model: bytes | Path) -> graph.Graph:
+    """The reader's rules for card and tokenizer are the contract's."""
+    try:
+        return graph.read(model)
+    except BadFile as error:
+        cause = error.message.partition("is not a valid .tflite file: ")[2] or error.message
+        hint = "docs/model-file.md says what card and tokenizer must hold"
+        raise BadFile(f"the checkpoint does not make a model: {cause}", hint) from error
+
+
+def _static_graphs(
+    checkpoint: Checkpoint, scheme: str, context: int, prefill: int, texts: Calibration
+) -> list[Subgraph]:
+    """Both signatures over integers, measured on texts."""
+    decoder = calibrated(checkpoint, scheme, context, texts)
+    return [static_decoder.decode_graph(decoder), static_decoder.prefill_graph(decoder, prefill)]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of path once all is written; UserError where that fails, and nothing is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(model)
+        with temporary.open("wb") as file:
+            yield file
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
@@ -72,8 +168,16 @@ def save(model: bytes, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def card_json(checkpoint: Checkpoint, scheme: str, context: int, prefill: int) -> bytes:
-    """The metadata `edge.card`: the checkpoint's card with what the conversion decided, ASCII JSON with sorted keys."""
+def save(model: bytes, path: Path) -> None:
+    """Writes a file whole or not at all: to a temporary name beside it, then renamed; UserError where that fails."""
+    with replacing(path) as file:
+        file.write(model)
+
+
+def card_json(
+    checkpoint: Checkpoint, scheme: str, context: int, prefill: int, said: Mapping[str, Any] | None = None
+) -> bytes:
+    """The metadata `edge.card`: the checkpoint's card and what the conversion decided, ASCII JSON, keys sorted."""
     shape = checkpoint.architecture
     architecture = {
         "vocab_size": shape.vocab_size,
@@ -87,8 +191,9 @@ def card_json(checkpoint: Checkpoint, scheme: str, context: int, prefill: int) -
         "prefill": prefill,
         "rope_theta": shape.rope_theta,
         "norm_eps": shape.norm_eps,
+        **({} if shape.rope_scaling is None else {"rope_scaling": dataclasses.asdict(shape.rope_scaling)}),
     }
-    card = {**checkpoint.card, "quantization": scheme, "architecture": architecture}
+    card = {**checkpoint.card, "quantization": scheme, "architecture": architecture, **(said or {})}
     try:
         return json.dumps(card, sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
     except (TypeError, ValueError) as error:
@@ -103,6 +208,18 @@ def _check_arguments(shape: Architecture, scheme: str, context: int, prefill: in
         raise UserError(f"a context of {context} positions is out of range", hint)
     if not 2 <= prefill <= context:
         raise UserError(f"a prefill of {prefill} tokens is out of range", f"choose 2 to {context}, the context")
+
+
+def _check_runtime(runtime: str | None, scheme: str) -> None:
+    """UserError where an older runtime would not compute a scheme, or is not known."""
+    if runtime is None:
+        return
+    if runtime not in RUNTIMES:
+        raise UserError(f"{runtime!r} is not a runtime that files are written for", f"one of {', '.join(RUNTIMES)}")
+    if scheme not in OLD_SCHEMES:
+        raise UserError(
+            f"tflite-runtime {runtime} does not compute {scheme} files", f"choose one of {', '.join(OLD_SCHEMES)}"
+        )
 
 
 def expected_shapes(shape: Architecture, tied: bool) -> dict[str, tuple[int, ...]]:
@@ -126,38 +243,51 @@ def expected_shapes(shape: Architecture, tied: bool) -> dict[str, tuple[int, ...
     return shapes
 
 
-def _check_weights(checkpoint: Checkpoint) -> None:
+def bias_shapes(shape: Architecture) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the biases that a Checkpoint may have, each by itself."""
+    matrices = {name: size for name, size in expected_shapes(shape, tied=True).items() if len(size) == 2}
+    return {f"{name}_bias": size[:1] for name, size in matrices.items() if name != "embedding"}
+
+
+def parameters(checkpoint: Checkpoint) -> int:
+    """Trained numbers, those of a tied head once."""
+    return sum(math.prod(size) for size in _checked(checkpoint).shapes.values())
+
+
+def _checked(checkpoint: Checkpoint) -> Checked:
+    """The weights, and whether the architecture is one that a decoder can have."""
     shape = checkpoint.architecture
-    even = shape.head_dim % 2 == 0 and shape.dim == shape.heads * shape.head_dim
+    even = shape.head_dim % 2 == 0 and shape.head_dim > 0
     if shape.layers < 1 or shape.kv_heads < 1 or shape.heads % shape.kv_heads or not even:
         raise BadFile(f"no decoder has this shape: {shape}", "heads divide dim into even parts, kv_heads divide heads")
-    for name, size in expected_shapes(shape, "head" not in checkpoint.weights).items():
-        weight = checkpoint.weights.get(name)
-        if weight is None or weight.shape != size or weight.dtype != np.float32:
-            found = "nothing" if weight is None else f"{weight.dtype} {list(weight.shape)}"
-            raise BadFile(
-                f"the weight {name!r} should be float32 {list(size)} and is {found}", "train or export it again"
-            )
-        if not np.isfinite(weight).all():
-            raise BadFile(
-                f"the weight {name!r} holds values that are not finite", "the training diverged, or the file is damaged"
-            )
+    if shape.rope_scaling is not None and not shape.rope_scaling.is_sound():
+        raise BadFile(f"no decoder has this shape: {shape}", "edge/make/checkpoints says what rope_scaling may be")
+    sizes = expected_shapes(shape, "head" not in checkpoint.weights)
+    sizes |= {name: size for name, size in bias_shapes(shape).items() if name in checkpoint.weights}
+    return Checked(checkpoint.weights, sizes)
 
 
-def _matrices(checkpoint: Checkpoint, scheme: str) -> dict[str, Matrix]:
-    weights = checkpoint.weights
-    matrices = {"embedding": quantize(weights["embedding"], scheme, coarse=False)}
-    if "head" in weights:
-        matrices["head"] = quantize(weights["head"], scheme, coarse=False)
-    else:
-        matrices["head"] = matrices["embedding"]
-    for layer in range(checkpoint.architecture.layers):
-        parts = {"qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
-        for name, sources in parts.items():
-            stacked = np.concatenate([weights[f"{layer}.{source}"] for source in sources])
-            matrices[f"{layer}.{name}"] = quantize(stacked, scheme)
-    return matrices
+def _size_bytes(weights: Checked, scheme: str) -> int:
+    """What the weights take in the file, at least."""
+    bits = {"float32": 32, "float16": 16, "int8": 8}
+    fine = bits.get(scheme, 8)  # of embedding and head
+    coarse = bits.get(scheme, 8 if scheme in STATIC else 4)
+    matrices = {name: math.prod(size) for name, size in weights.shapes.items() if len(size) == 2}
+    return sum(size * (fine if name in ("embedding", "head") else coarse) // 8 for name, size in matrices.items())
 
 
-def _norms(checkpoint: Checkpoint) -> dict[str, NDArray[np.float32]]:
-    return {name: weight for name, weight in checkpoint.weights.items() if name.endswith("_norm")}
+def _biases(shape: Architecture, weights: Checked) -> dict[str, NDArray[np.float32]]:
+    """The biases of the file's matrices; a part that has none has zeros where its neighbours have one."""
+    sizes = bias_shapes(shape)
+    biases = {}
+    for layer in range(shape.layers):
+        for name, sources in PARTS.items():
+            keys = [f"{layer}.{source}_bias" for source in sources]
+            if any(key in weights for key in keys):
+                parts = [weights[key] if key in weights else np.zeros(sizes[key], np.float32) for key in keys]
+                biases[f"{layer}.{name}"] = np.concatenate(parts)
+    return biases
+
+
+def _norms(weights: Checked) -> dict[str, NDArray[np.float32]]:
+    return {name: weights[name] for name in weights if name.endswith("_norm")}

@@ -103,6 +103,11 @@ def summarize(
     )
 
 
+def stored(path: Path, model: graph.Graph, parameters: int) -> Summary:
+    """A model that has just been written to path, as stored: it is not laid out for boards, which takes time."""
+    return dataclasses.replace(_stored(model, path), parameters=parameters)
+
+
 def _on(program: Program, board: Board) -> Program:
     """The program as the board computes it: a recognised language model may be integers throughout."""
     if isinstance(program, UnfusedProgram) or not isinstance(program, DecoderProgram):

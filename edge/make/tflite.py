@@ -4,29 +4,38 @@ The format is `schema.fbs` of TensorFlow Lite, version 3 (https://github.com/goo
 stored once: constants with the same content share a buffer, and names, shapes, scales, tensors and operators are
 flatbuffer tables and vectors that many places point at, also from different subgraphs. That keeps the graph of a small
 model a small part of its file. The bytes depend on the arguments alone.
+
+Memory holds the graph and not the weights: the flatbuffer is built with gaps where contents belong, in memory that is
+never touched there, and the file is written piece by piece around them. Contents that wait in a file (spill.py) go from
+there straight into it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
+
+from edge.make.gapped import Gapped, check_size
+from edge.make.spill import digest, is_kept
 
 Array = NDArray[Any]
 
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
+GRAPH_BYTES = 1 << 24  # room for the tables of a graph, which costs nothing while it is not used
 BUFFER_ALIGNMENT = 16  # bytes; LiteRT maps the file and computes in place
 TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(np.int16): schema.TensorType.INT16,
+    np.dtype(np.int64): schema.TensorType.INT64,
     np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.bool_): schema.TensorType.BOOL,
 }
@@ -36,7 +45,8 @@ TYPES = {
 class Tensor:
     """One tensor of a subgraph; data is None for what is computed, 4-bit numbers lie in it two to a byte.
 
-    scales [shape[0]] quantize integers per row; or block_scales, the index of a float16 tensor [rows, blocks], does.
+    scales [shape[0]] quantize integers per row, one scale and zero_point all of them; or block_scales, the index of a
+    float16 tensor [rows, blocks], does.
     """
 
     name: str
@@ -45,6 +55,7 @@ class Tensor:
     data: Array | None = None
     scales: Array | None = None
     block_scales: int = -1
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,22 +94,22 @@ class Subgraph:
         """Makes a tensor an output of the signature."""
         self.outputs[name] = tensor
 
-    def constant(self, name: str, data: Array, scales: Array | None = None) -> int:
+    def constant(self, name: str, data: Array, scales: Array | None = None, zero_point: int = 0) -> int:
         """Adds a constant, or finds an equal one; returns its tensor's index.
 
-        With scales (float32 [data.shape[0]]) the values are data * scale of their row, zero point 0.
+        With scales (float32 [data.shape[0]] or [1]) the values are (data - zero_point) * scale of their row.
         """
-        key = (data.dtype.str, data.shape, _digest(data), None if scales is None else _digest(scales))
+        key = (data.dtype.str, data.shape, digest(data), None if scales is None else digest(scales), zero_point)
         if key not in self._constants:
-            self._constants[key] = self._add(Tensor(name, data.shape, TYPES[data.dtype], data, scales))
+            tensor = Tensor(name, data.shape, TYPES[data.dtype], data, scales, zero_point=zero_point)
+            self._constants[key] = self._add(tensor)
         return self._constants[key]
 
     def constant_int4(self, name: str, values: Array, scales: Array) -> int:
         """Adds a matrix of integers from -8 to 7 (in int8); scales are float32 [rows], or float16 [rows, blocks]."""
-        key = ("int4", values.shape, _digest(values), _digest(scales))
+        key = ("int4", values.shape, digest(values), digest(scales))
         if key not in self._constants:
-            flat = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
-            packed = flat[::2] | flat[1::2] << 4
+            packed = values.derived("int4", _nibbles) if is_kept(values) else _nibbles(values)
             kind = schema.TensorType.INT4
             if scales.ndim == 1:
                 tensor = Tensor(name, values.shape, kind, packed, scales)
@@ -116,9 +127,17 @@ class Subgraph:
         options: Any = None,
         version: int = 1,
         dtype: Any = np.float32,
+        scale: Array | None = None,
+        zero_point: int = 0,
     ) -> tuple[int, ...]:
-        """Adds an operator with one output of each of the given shapes; returns the indices of the outputs."""
-        outputs = tuple(self._add(Tensor(name, tuple(shape), TYPES[np.dtype(dtype)])) for shape in shapes)
+        """Adds an operator with one output of each of the given shapes; returns the indices of the outputs.
+
+        scale (float32 [1]) and zero_point quantize all of them.
+        """
+        kind_of = TYPES[np.dtype(dtype)]
+        outputs = tuple(
+            self._add(Tensor(name, tuple(shape), kind_of, scales=scale, zero_point=zero_point)) for shape in shapes
+        )
         self.operators.append(Operator(kind, version, tuple(inputs), outputs, options))
         return outputs
 
@@ -133,7 +152,14 @@ class Subgraph:
 
 def serialize(subgraphs: Sequence[Subgraph], metadata: Mapping[str, bytes], description: str) -> bytes:
     """The bytes of a .tflite with one signature for each subgraph, keyed by its name."""
-    return _Writer([_numbered(graph) for graph in subgraphs], metadata).write(description)
+    file = io.BytesIO()
+    write(subgraphs, metadata, description, file)
+    return file.getvalue()
+
+
+def write(subgraphs: Sequence[Subgraph], metadata: Mapping[str, bytes], description: str, file: BinaryIO) -> None:
+    """The same into a file. UserError where the contents are more than a .tflite holds; then nothing is written."""
+    _Writer([_numbered(graph) for graph in subgraphs], metadata).write(description, file)
 
 
 def _numbered(graph: Subgraph) -> Subgraph:
@@ -152,8 +178,11 @@ def _numbered(graph: Subgraph) -> Subgraph:
     )
 
 
-def _digest(data: Array) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(data).data).digest()
+def _nibbles(values: Array) -> Array:
+    """Integers from -8 to 7 two to a byte, the lower half first."""
+    flat = np.append(values.reshape(-1), np.zeros(values.size % 2, np.int8)).view(np.uint8) & 15
+    packed: Array = flat[::2] | flat[1::2] << 4
+    return packed
 
 
 class _Writer:
@@ -166,17 +195,17 @@ class _Writer:
         self.contents: list[Array] = []
         self.codes: dict[tuple[str, int], int] = {}
         self.offsets: dict[Hashable, int] = {}
-        self.builder = flatbuffers.Builder(1024)
+        self.gapped = Gapped(1024)
+        self.builder = self.gapped.builder
 
-    def write(self, description: str) -> bytes:
-        """Everything, from the leaves to the root."""
+    def write(self, description: str, file: BinaryIO) -> None:
+        """Everything, from the leaves to the root; then the file, from its beginning to its end."""
         metadata = [(name, self._buffer(np.frombuffer(data, np.uint8))) for name, data in self.metadata.items()]
         for graph in self.subgraphs:
             for tensor in graph.tensors:
                 if tensor.data is not None:
                     self._buffer(tensor.data)
-        size_bytes = sum(content.nbytes + 64 for content in self.contents)
-        self.builder = flatbuffers.Builder(size_bytes + (1 << 16))  # else it doubles and copies while it grows
+        self._make_room()
         buffers = self._tables([self._buffer_table(None), *map(self._buffer_table, self.contents)])
         graphs = self._tables([self._subgraph(graph) for graph in self.subgraphs])
         codes = self._tables([self._code(kind, version) for kind, version in self.codes])
@@ -193,7 +222,16 @@ class _Writer:
         schema.ModelAddMetadata(builder, entries)
         schema.ModelAddSignatureDefs(builder, signatures)
         builder.Finish(schema.ModelEnd(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        self.gapped.write(file)
+
+    def _make_room(self) -> None:
+        """Replaces the builder by one that has room for all contents and tables."""
+        check_size(sum(content.nbytes + 64 for content in self.contents))
+        tensors = [tensor for graph in self.subgraphs for tensor in graph.tensors]
+        tables = sum(512 + (0 if tensor.scales is None else 12 * tensor.scales.size) for tensor in tensors)
+        size_bytes = sum(content.nbytes + 64 for content in self.contents) + GRAPH_BYTES + tables
+        self.gapped = Gapped(size_bytes)
+        self.builder = self.gapped.builder
 
     def _once(self, key: Hashable, make: Callable[[], int]) -> int:
         """The offset of what make writes, written only the first time this key comes."""
@@ -216,28 +254,19 @@ class _Writer:
         return int(self.builder.EndVector())
 
     def _buffer(self, data: Array) -> int:
-        digest = _digest(data)
-        if digest not in self.buffers:
-            self.contents.append(np.ascontiguousarray(data))
-            self.buffers[digest] = len(self.contents)
-        return self.buffers[digest]
+        key = digest(data)
+        if key not in self.buffers:
+            self.contents.append(data if is_kept(data) else np.ascontiguousarray(data))
+            self.buffers[key] = len(self.contents)
+        return self.buffers[key]
 
     def _buffer_table(self, content: Array | None) -> int:
         builder = self.builder
-        data = None if content is None else self._aligned(content)
+        data = None if content is None else self.gapped.content(content, BUFFER_ALIGNMENT)
         schema.BufferStart(builder)
         if data is not None:
             schema.BufferAddData(builder, data)
         return int(schema.BufferEnd(builder))
-
-    def _aligned(self, content: Array) -> int:
-        """A vector of bytes that begins on BUFFER_ALIGNMENT, as `force_align` in the schema demands."""
-        raw = content.reshape(-1).view(np.uint8)
-        self.builder.StartVector(1, raw.size, BUFFER_ALIGNMENT)
-        self.builder.head -= raw.size
-        head = self.builder.head
-        self.builder.Bytes[head : head + raw.size] = raw.tobytes()
-        return int(self.builder.EndVector())
 
     def _subgraph(self, graph: Subgraph) -> int:
         tensors = self._tables([self._tensor(graph, tensor) for tensor in graph.tensors])
@@ -256,7 +285,7 @@ class _Writer:
 
     def _tensor(self, graph: Subgraph, tensor: Tensor) -> int:
         buffer = 0 if tensor.data is None else self._buffer(tensor.data)
-        scales = 0 if tensor.scales is None else self._quantization(tensor.scales)
+        scales = 0 if tensor.scales is None else self._quantization(tensor.scales, tensor.zero_point)
         if tensor.block_scales >= 0:
             scales = self._blockwise(
                 tensor.block_scales, tensor.shape[1] // graph.tensors[tensor.block_scales].shape[1]
@@ -277,11 +306,11 @@ class _Writer:
             schema.TensorAddQuantization(builder, scales)
         return int(schema.TensorEnd(builder))
 
-    def _quantization(self, scales: Array) -> int:
-        """Per-row symmetric quantization; the zero points of all tensors with as many rows are one vector."""
+    def _quantization(self, scales: Array, zero: int) -> int:
+        """Quantization by rows or of the whole; equal zero points of all tensors with as many rows are one vector."""
         scale = self._vector(scales, np.float32)
-        zero_point = self._vector(np.zeros(scales.size), np.int64)
-        return self._once(("quantization", scale), lambda: self._quantization_table(scale, zero_point))
+        zero_point = self._vector(np.full(scales.size, zero), np.int64)
+        return self._once(("quantization", scale, zero_point), lambda: self._quantization_table(scale, zero_point))
 
     def _blockwise(self, scales: int, block: int) -> int:
         """Symmetric quantization by blocks of the last axis; scales is a tensor of the subgraph."""
