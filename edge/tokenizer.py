@@ -49,7 +49,7 @@ class Tokenizer:
         self.stop_ids = tuple(stop_ids)
         self.before, self.after = before, after
         self.vocabulary = vocabulary.read(json)
-        self._encoder = _byte_pair_encoder(self.vocabulary) if self.vocabulary.can_encode else _other_encoder(json)
+        self._encoder = _byte_pair_encoder(self.vocabulary) if self.vocabulary.can_encode else library_encoder(json)
 
     @property
     def vocab_size(self) -> int:
@@ -155,7 +155,7 @@ def _byte_pair_encoder(source: vocabulary.Vocabulary) -> tokenizers.Tokenizer:
     return encoder
 
 
-def _other_encoder(data: bytes) -> tokenizers.Tokenizer:
+def library_encoder(data: bytes) -> tokenizers.Tokenizer:
     """The tokenizer as its file describes it, without what would turn text into special tokens, cut it or pad it."""
     document = json.loads(data)
     kept = {key: document.get(key) for key in ("normalizer", "pre_tokenizer", "model")}

@@ -1,0 +1,1 @@
+"""What the stems of checkpoints/ read with: file formats, configurations, vocabularies, and other converters."""
