@@ -20,7 +20,7 @@ from oracle import divergence, sample  # noqa: E402
 
 from edge.make import checkpoints  # noqa: E402
 from edge.make.convert import convert, save  # noqa: E402
-from edge.make.quantize import SCHEMES  # noqa: E402
+from edge.make.quantize import BLOCKS, SCHEMES  # noqa: E402
 from edge.run.host import open_host  # noqa: E402
 from firmware_tools.sampler import Sampler  # noqa: E402
 
@@ -34,11 +34,13 @@ def main() -> None:
     parser.add_argument("--context", type=int, action="append")
     options = parser.parse_args()
     checkpoint = checkpoints.load(options.checkpoint)
-    for scheme in SCHEMES:
+    columns = (checkpoint.architecture.dim, checkpoint.architecture.hidden_dim)
+    schemes = [scheme for scheme in SCHEMES if any(size % (BLOCKS.get(scheme) or 1) == 0 for size in columns)]
+    for scheme in schemes:
         for context in options.context or [128, 512]:
             print_cost(checkpoint, scheme, context)
     texts = [sample(checkpoint, TEXT, seed) for seed in range(options.tokens // TEXT)]
-    for scheme in SCHEMES:
+    for scheme in schemes:
         for kernels in RESOLVERS:
             print_quality(convert(checkpoint, scheme, TEXT), scheme, kernels, texts)
 
