@@ -40,8 +40,8 @@ COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
 
 
 def report(paths: Sequence[Path]) -> list[Record]:
-    """The records of the files, verified; BadFile for anything else."""
-    return [records.read(path) for path in paths]
+    """The records of the files, verified; of a comparison all of its runs. BadFile for anything else."""
+    return [run for path in paths for run in records.read_all(path)]
 
 
 def tables(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:

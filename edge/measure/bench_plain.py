@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge import inputs
+from edge.inputs import Array
 from edge.measure.bench import in_units, refuse_without_clock
 from edge.measure.describe import describe
 from edge.measure.profile import profile_of_plain
 from edge.measure.record import Inference, Record
-from edge.run import inputs
-from edge.run.inputs import Array
 from edge.run.plain import PlainRunning
 from edge.terminal import track
 from firmware_tools.program import Border
@@ -28,7 +28,8 @@ def bench_plain(
     before them is thrown away (caches, lazy allocation).
     """
     refuse_without_clock(running.target, running.link)
-    taken = inputs.one(specs, running.inputs) if specs else tuple(_random(border) for border in running.inputs)
+    random = tuple(_random(border) for border in running.inputs)
+    taken = inputs.one(specs, running.inputs, running.words) if specs else random
     seconds = running.link.clock.kind == "seconds"
     if seconds:
         running.invoke(taken)

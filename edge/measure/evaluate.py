@@ -6,35 +6,31 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge import zoo
+from edge.measure import figures
+from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
-from edge.measure.record import Accuracy, Record, Reference
+from edge.measure.record import Accuracy, Outcomes, Record, Reference
 from edge.run.generate import answer, sampler
 from edge.run.target import Running
+from edge.tasks import Example, read_task, read_text
 from edge.terminal import track
+from firmware_tools import graph
 from firmware_tools.errors import BadFile, UserError
 from firmware_tools.sampler import Sampler
 
-Z_95 = 1.959964  # standard normal quantile of .975
 ANSWER_TOKENS = 64
 GREEDY = Sampler(temperature=0.0, top_p=1.0, seed=0)
 LogProbabilities = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One line of a task: `prompt` is asked, `answer` is the only right text."""
-
-    prompt: str
-    answer: str
 
 
 def evaluate(
@@ -42,7 +38,7 @@ def evaluate(
     *,
     text: Path | None,
     task: str | None,
-    reference: Running | None = None,
+    reference: Running | Recorded | None = None,
     limit: int | None = None,
     tokens: int | None = None,
     **sampling: Any,
@@ -56,7 +52,7 @@ def evaluate(
 
 
 def evaluate_text(
-    running: Running, path: Path, *, limit: int | None = None, reference: Running | None = None
+    running: Running, path: Path, *, limit: int | None = None, reference: Running | Recorded | None = None
 ) -> Record:
     """Perplexity and bits per byte of a text; with a reference also KL (nats a token) and top-1 agreement.
 
@@ -66,69 +62,125 @@ def evaluate_text(
     """
     if reference:
         _check_comparable(running, reference)
-    tokenizer, bos = running.tokenizer, running.model.card.get("bos_id")
-    ids = tokenizer.encode(_read_text(path))[:limit]
-    targets = ids if bos is not None else ids[1:]
-    if not targets:
-        raise BadFile(f"{path} has no text to predict", "give a text of at least two tokens")
-    totals = _Totals()
-    for fed, target, position in track(_steps(ids, bos, running.context), "reading", len(targets)):
-        p = _log_probabilities(running, fed, position)
-        totals.add(p, target, _log_probabilities(reference, fed, position) if reference else None)
-    data_bytes = len(tokenizer.decode_bytes(targets, continuation=bos is None))
-    return dataclasses.replace(describe(running), accuracy=totals.accuracy(data_bytes, _sha256(path), reference))
+    steps, targets = _text_steps(running, path, limit)
+    expected: Iterator[LogProbabilities | None] = _distributions(reference, steps) if reference else repeat(None)
+    outcomes = _Outcomes(len(steps))
+    pairs = zip(_distributions(running, steps), expected, strict=False)
+    for at, (p, truth) in enumerate(track(pairs, "reading", len(steps))):
+        outcomes.keep(at, p, steps[at].target, truth)
+    tokenizer, first_continues = running.tokenizer, running.model.card.get("bos_id") is None
+
+    def bytes_of(part: slice) -> int:
+        return len(tokenizer.decode_bytes(targets[part], continuation=first_continues or bool(part.start)))
+
+    accuracy = outcomes.accuracy(bytes_of, _sha256(path), reference)
+    return dataclasses.replace(describe(running), accuracy=accuracy)
 
 
-def _steps(ids: Sequence[int], bos: int | None, context: int) -> Iterator[tuple[int, int, int]]:
-    """(token to feed, token to predict, position) for every token of the text, in pieces of `context` steps."""
+def record_reference(running: Running, path: Path, limit: int | None, file: BinaryIO) -> Recorded:
+    """The reference's logits for a text, kept in a file: for several models that are measured one after another."""
+    steps, _ = _text_steps(running, path, limit)
+    row_bytes = 0
+    for step in track(steps, "reading with the reference", len(steps)):
+        row_bytes = file.write(_logits(running, step).astype("<f4").tobytes())
+    return Recorded(running.model, running.context, file, row_bytes)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token to feed at a position, and the one that comes after it."""
+
+    fed: int
+    target: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A reference whose logits have been computed: rows of float32 in a file, one for each step of the text."""
+
+    model: graph.Graph
+    context: int
+    file: BinaryIO
+    row_bytes: int
+
+    def rows(self) -> Iterator[NDArray[np.float32]]:
+        self.file.seek(0)
+        while row := self.file.read(self.row_bytes):
+            yield np.frombuffer(row, "<f4")
+
+
+def _text_steps(running: Running, path: Path, limit: int | None) -> tuple[list[Step], list[int]]:
+    """The steps of a text in pieces of `context` steps, and the tokens that they predict."""
+    bos = running.model.card.get("bos_id")
+    ids = running.tokenizer.encode(read_text(path))[:limit]
     before = [*([] if bos is None else [bos]), *ids]
+    steps = []
     for at, (fed, target) in enumerate(zip(before, before[1:], strict=False)):
-        position = at % context
-        yield (bos if position == 0 and bos is not None else fed), target, position
+        position = at % running.context
+        steps.append(Step(bos if position == 0 and bos is not None else fed, target, position))
+    if not steps:
+        raise BadFile(f"{path} has no text to predict", "give a text of at least two tokens")
+    return steps, [step.target for step in steps]
 
 
-def _log_probabilities(running: Running, token: int, position: int) -> LogProbabilities:
-    """The model's distribution after token at position (float64 [V], nats)."""
-    running.link.forward(token, position)
-    logits = running.link.logits().astype(np.float64)
+def _distributions(source: Running | Recorded, steps: Sequence[Step]) -> Iterator[LogProbabilities]:
+    """The distribution after each step (float64 [V], nats)."""
+    rows = source.rows() if isinstance(source, Recorded) else (_logits(source, step) for step in steps)
+    for row in rows:
+        logits = row.astype(np.float64)
+        shifted = logits - logits.max()
+        yield shifted - np.log(np.exp(shifted).sum())
+
+
+def _logits(running: Running, step: Step) -> NDArray[np.float32]:
+    running.link.forward(step.fed, step.position)
+    logits = running.link.logits()
     if not np.isfinite(logits).all():
-        raise UserError(f"{running.target} computed a logit that is not a number, at position {position}")
-    shifted = logits - logits.max()
-    result: LogProbabilities = shifted - np.log(np.exp(shifted).sum())
-    return result
+        raise UserError(f"{running.target} computed a logit that is not a number, at position {step.position}")
+    return logits
 
 
-@dataclass
-class _Totals:
-    """Sums over the tokens of a text."""
+class _Outcomes:
+    """What comes of every token of a text."""
 
-    tokens: int = 0
-    nats: float = 0.0
-    kl: float = 0.0
-    agreed: int = 0
+    def __init__(self, count: int) -> None:
+        self.nats, self.kl, self.agreed = np.zeros(count), np.zeros(count), np.zeros(count, np.int64)
 
-    def add(self, p: LogProbabilities, target: int, reference: LogProbabilities | None) -> None:
-        self.tokens += 1
-        self.nats -= float(p[target])
+    def keep(self, at: int, p: LogProbabilities, target: int, reference: LogProbabilities | None) -> None:
+        self.nats[at] = -p[target]
         if reference is not None:
-            self.kl += float((np.exp(reference) * (reference - p)).sum())
-            self.agreed += int(reference.argmax() == p.argmax())
+            self.kl[at] = (np.exp(reference) * (reference - p)).sum()
+            self.agreed[at] = reference.argmax() == p.argmax()
 
-    def accuracy(self, data_bytes: int, data_sha256: str, reference: Running | None) -> Accuracy:
-        compared = reference is not None
+    def accuracy(
+        self, bytes_of: Callable[[slice], int], data_sha256: str, reference: Running | Recorded | None
+    ) -> Accuracy:
+        parts = figures.blocks(self.nats.size)
+        outcomes = Outcomes(
+            tokens=tuple(part.stop - part.start for part in parts),
+            bytes=tuple(bytes_of(part) for part in parts),
+            nats=tuple(float(self.nats[part].sum()) for part in parts),
+            # rounding may leave it a hair below 0
+            kl=tuple(max(float(self.kl[part].sum()), 0.0) for part in parts) if reference else None,
+            agreed=tuple(int(self.agreed[part].sum()) for part in parts) if reference else None,
+        )
+        nats, data_bytes = float(self.nats.mean()), bytes_of(slice(0, self.nats.size))
         return Accuracy(
-            perplexity=math.exp(self.nats / self.tokens),
-            bits_per_byte=self.nats / math.log(2) / data_bytes if data_bytes else None,
-            tokens=self.tokens,
+            perplexity=math.exp(nats),
+            bits_per_byte=nats * self.nats.size / math.log(2) / data_bytes if data_bytes else None,
+            tokens=self.nats.size,
             bytes=data_bytes,
-            kl=max(self.kl / self.tokens, 0.0) if compared else None,  # rounding may leave it a hair below 0
-            top1=self.agreed / self.tokens if compared else None,
+            kl=max(float(self.kl.mean()), 0.0) if reference else None,
+            top1=float(self.agreed.mean()) if reference else None,
             reference=Reference(str(reference.model.card["name"]), reference.model.sha256) if reference else None,
             data_sha256=data_sha256,
+            intervals_95=figures.intervals(outcomes),
+            outcomes=outcomes,
         )
 
 
-def _check_comparable(running: Running, reference: Running) -> None:
+def _check_comparable(running: Running, reference: Running | Recorded) -> None:
     """UserError unless both models read the same ids, and the reference as many positions."""
     if running.model.tokenizer != reference.model.tokenizer:
         raise UserError("the reference has another tokenizer", "KL compares two forms of the same model")
@@ -155,10 +207,11 @@ def evaluate_task(
     """
     examples = read_task(path)
     sample = shuffled(examples)[:limit]
-    right = 0
+    outcomes = ""
     for example in track(sample, "asking", len(sample)):
         given = answer(running, example.prompt, tokens or ANSWER_TOKENS, sampler)
-        right += given.text.strip() == example.answer.strip()
+        outcomes += "1" if given.text.strip() == example.answer.strip() else "0"
+    right = outcomes.count("1")
     accuracy = Accuracy(
         task=name,
         sampling=_sampling(sampler),
@@ -167,6 +220,7 @@ def evaluate_task(
         sample_size=len(sample),
         task_size=len(examples),
         data_sha256=_sha256(path),
+        outcomes=Outcomes(right=outcomes),
     )
     return dataclasses.replace(describe(running), accuracy=accuracy)
 
@@ -177,14 +231,6 @@ def _sampling(sampler: Sampler) -> str:
     return f"temperature {sampler.temperature:g}, top-p {sampler.top_p:g}, seed {sampler.seed}"
 
 
-def wilson(right: int, size: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (E. B. Wilson, 1927): honest near 0 and 1, where the usual one is not."""
-    share, z2 = right / size, Z_95 * Z_95
-    middle = (share + z2 / (2 * size)) / (1 + z2 / size)
-    half = Z_95 / (1 + z2 / size) * math.sqrt(share * (1 - share) / size + z2 / (4 * size * size))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
 def shuffled(examples: Sequence[Example]) -> list[Example]:
     """The examples in an order that only their content decides: by the sha256 of their JSON."""
 
@@ -192,35 +238,6 @@ def shuffled(examples: Sequence[Example]) -> list[Example]:
         return hashlib.sha256(json.dumps([example.prompt, example.answer]).encode()).digest()
 
     return sorted(examples, key=key)
-
-
-def read_task(path: Path) -> list[Example]:
-    """The examples of a .jsonl file: an object with `prompt` and `answer` on every line."""
-    examples = []
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            data: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("prompt", "answer")):
-            raise BadFile(
-                f'{path} line {number} is not {{"prompt": "…", "answer": "…"}}', "one such object on each line"
-            )
-        examples.append(Example(data["prompt"], data["answer"]))
-    if not examples:
-        raise BadFile(f"{path} has no examples", 'one {"prompt": "…", "answer": "…"} on each line')
-    return examples
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror}", "give the path of a UTF-8 text") from error
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
 
 
 def _sha256(path: Path) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import inputs
+from edge.measure import figures
+from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
-from edge.measure.evaluate import wilson
-from edge.measure.record import Accuracy, Record, Reference
-from edge.run import inputs
+from edge.measure.record import Accuracy, Outcomes, Record, Reference
 from edge.run.plain import PlainRunning
 from edge.terminal import track
 from firmware_tools.errors import UserError
@@ -36,7 +37,7 @@ def evaluate_plain(
     another class is the likeliest, and the largest difference between two real numbers of any output. limit: the first
     so many samples.
     """
-    samples = inputs.many(specs, running.inputs)[:limit]
+    samples = inputs.many(specs, running.inputs, running.words)[:limit]
     truth = None if labels is None else _labels(labels, running, len(samples), limit)
     same = _for_reference(specs, reference, limit) if reference else []
     scores, others, difference = [], [], 0.0
@@ -51,13 +52,16 @@ def evaluate_plain(
     if truth is not None:
         accuracy = dataclasses.replace(accuracy, **against_labels(np.array(scores), truth))
     if reference:
-        changed = int((classes(np.array(scores)) != classes(np.array(others))).sum())
+        changed = classes(np.array(scores)) != classes(np.array(others))
         accuracy = dataclasses.replace(
             accuracy,
-            disagreement=changed / len(samples),
+            disagreement=int(changed.sum()) / len(samples),
             max_difference=difference,
             reference=Reference(reference.model.name, reference.model.sha256),
         )
+    right = None if truth is None else figures.marks(classes(np.array(scores)) == truth)
+    outcomes = Outcomes(right=right, changed=figures.marks(changed) if reference else None)
+    accuracy = dataclasses.replace(accuracy, intervals_95=figures.intervals(outcomes), outcomes=outcomes)
     return dataclasses.replace(describe(running), accuracy=accuracy)
 
 
@@ -75,7 +79,7 @@ def _furthest(a: Array, b: Array) -> float:
 
 def _for_reference(specs: Sequence[str], reference: PlainRunning, limit: int | None) -> list[tuple[Array, ...]]:
     """The same numbers as the reference stores them, which may have other scales or types."""
-    return inputs.many(specs, reference.inputs)[:limit]
+    return inputs.many(specs, reference.inputs, reference.words)[:limit]
 
 
 def _labels(path: Path, running: PlainRunning, count: int, limit: int | None) -> Array:

@@ -1,10 +1,10 @@
 """The record of a run: one JSON file with what was measured, on what, and by which tools.
 
-Schema `edge.run/1`; the names of its keys are those of the dataclasses below, nested as they are. What was not measured
-is null, never 0. Times are in the unit that `clock` names: `seconds` on hardware, `instructions` on an emulated board,
-whose instructions say nothing about seconds. `sha256` is over the canonical JSON of the rest (sorted keys, no spaces,
-ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.2`) may add keys, which are left unread;
-another major version is refused.
+Schema `edge.run/1.1`; the names of its keys are those of the dataclasses below, nested as they are. What was not
+measured is null, never 0. Times are in the unit that `clock` names: `seconds` on hardware, `instructions` on an
+emulated board, whose instructions say nothing about seconds. `sha256` is over the canonical JSON of the rest (sorted
+keys, no spaces, ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.2`) may add keys, which
+are left unread; another major version is refused. 1.1 added `accuracy.intervals_95` and `accuracy.outcomes`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import math
 import os
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 from firmware_tools.errors import BadFile, UserError
 
-SCHEMA = "edge.run/1"
+MAJOR = "edge.run/1"
+SCHEMA = f"{MAJOR}.1"
+COMPARISON = "edge.comparison/1"  # schema of a file with several records, see decide/comparison.py
 CLOCKS = ("instructions", "seconds")
+Result = TypeVar("Result")
 MAX_BYTES = 16 << 20  # of a file that is read: a million repeats fit
 
 
@@ -108,6 +111,40 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Intervals:
+    """95 % intervals by bootstrap: so many resamples of so many units (blocks of tokens; of samples Wilson's).
+
+    null where a figure was not measured, or there are too few units for an interval.
+    """
+
+    resamples: int
+    units: int
+    perplexity: tuple[float, ...] | None = None
+    bits_per_byte: tuple[float, ...] | None = None
+    kl: tuple[float, ...] | None = None
+    top1: tuple[float, ...] | None = None
+    disagreement: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What the figures of an Accuracy sum up, so that two runs on the same data can be compared pair by pair.
+
+    Of a text: tokens, bytes and nats of each of its blocks (tokens that follow each other), with a reference also the
+    sum of kl and the number of agreed. Of a task or of classes: a character for each example in the order asked, 1
+    where it was right; changed: 1 where the reference has another class.
+    """
+
+    tokens: tuple[int, ...] | None = None
+    bytes: tuple[int, ...] | None = None
+    nats: tuple[float, ...] | None = None
+    kl: tuple[float, ...] | None = None
+    agreed: tuple[int, ...] | None = None
+    right: str | None = None
+    changed: str | None = None
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """How good the answers are.
 
@@ -142,6 +179,8 @@ class Accuracy:
     classes: int | None = None
     disagreement: float | None = None
     max_difference: float | None = None
+    intervals_95: Intervals | None = None
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +263,21 @@ def write_text(path: Path, text: str) -> None:
 
 def read(path: Path) -> Record:
     """The record in a file, verified: its schema, every type, its hash. BadFile where it is anything else."""
+    return _read(path, from_json)
+
+
+def read_all(path: Path) -> list[Record]:
+    """The records in a file that holds one, or several as `eval` of several models writes them; verified as by read."""
+
+    def records_of(data: Any) -> list[Record]:
+        if isinstance(data, dict) and data.get("schema") == COMPARISON and isinstance(data.get("runs"), list):
+            return [from_json(run) for run in data["runs"]]
+        return [from_json(data)]
+
+    return _read(path, records_of)
+
+
+def _read(path: Path, understand: Callable[[Any], Result]) -> Result:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -234,7 +288,7 @@ def read(path: Path) -> Record:
     try:
         if len(content) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")
-        return from_json(json.loads(content, parse_constant=_no_constant))
+        return understand(json.loads(content, parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         raise BadFile(
             f"{path} is not the record of a run: {error}", "records come from `edge bench` and `edge eval` with -o"
@@ -249,15 +303,28 @@ def from_json(data: Any) -> Record:
     """The record of JSON's types; ValueError names the first key that is wrong."""
     if not isinstance(data, dict) or not isinstance(data.get("schema"), str):
         raise ValueError("it has no schema")
-    if not re.fullmatch(re.escape(SCHEMA) + r"(\.\d+)?", data["schema"]):
-        raise ValueError(f"its schema is {data['schema'][:40]!r}, and this version reads {SCHEMA}")
+    if not re.fullmatch(re.escape(MAJOR) + r"(\.\d+)?", data["schema"]):
+        raise ValueError(f"its schema is {data['schema'][:40]!r}, and this version reads {MAJOR}")
     record = _dataclass(Record, data, "")
     if data.get("sha256") != digest(data):
         raise ValueError("it was changed after it was written (its sha256 does not match)")
     if record.clock not in CLOCKS:
         raise ValueError(f"clock is neither of {', '.join(CLOCKS)}")
+    _check_outcomes(record.accuracy and record.accuracy.outcomes)
     assert isinstance(record, Record)
     return record
+
+
+def _check_outcomes(outcomes: Outcomes | None) -> None:
+    """ValueError unless a text's columns are of one length and a task's of 0 and 1."""
+    if outcomes is None:
+        return
+    columns = [outcomes.tokens, outcomes.bytes, outcomes.nats, outcomes.kl, outcomes.agreed]
+    if len({len(column) for column in columns if column is not None}) > 1:
+        raise ValueError("accuracy.outcomes has columns of different lengths")
+    for name in ("right", "changed"):
+        if not re.fullmatch("[01]*", getattr(outcomes, name) or ""):
+            raise ValueError(f"accuracy.outcomes.{name} has a character that is neither 0 nor 1")
 
 
 def _dataclass(kind: Any, data: Any, where: str) -> Any:
