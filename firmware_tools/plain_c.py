@@ -6,6 +6,7 @@ It keeps no memory: arena and state are its caller's (runtime/plain/plain.h), in
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from firmware_tools.ops import Unsupported
 from firmware_tools.plan import ALIGNMENT_BYTES, Plan, plan
 from firmware_tools.program import Border, PlainProgram, UnfusedProgram
 
+MANY_CALLS = 64  # with more, what calls are given as constants is kept out of the stack
+LITERAL = re.compile(r"&\((?:const )?(\w+)\)\{")
 MOST_INFO_BYTES = 800  # of the facts in HELLO, which has room for 1,024; longer ones go without the borders
 OTHER_NAMES = dict.fromkeys(("count", "workspace", "cache"), "0")  # of a statement, beside its operands and constants
 
@@ -56,7 +59,8 @@ def lower(graph: Graph, board: Board, signature: str | None = None) -> LoweredPl
 def _check(plain: PlainProgram, subgraph: Subgraph, board: Board) -> None:
     """UserError for what a kernel of this core cannot do with an operator's numbers, which its op finds out here."""
     for call, number in zip(plain.calls, plain.operators, strict=True):
-        names = {f"{side}{i}{end}": "0" for side in ("in", "out") for i in range(9) for end in ("", "_count")}
+        most = max(9, len(call.inputs), len(call.outputs))
+        names = {f"{side}{i}{end}": "0" for side in ("in", "out") for i in range(most) for end in ("", "_count")}
         try:
             arrays = ops.layout(call, board.features)
             ops.workspace_bytes(call, board.features)
@@ -209,7 +213,30 @@ def statements(
     plain: PlainProgram | UnfusedProgram, memory: Plan, board: Board, constants: Constants, state: str = "state"
 ) -> tuple[str, ...]:
     """The C of every call; state: the array of what is kept."""
-    return tuple(_statement(plain, memory, index, board, constants, state) for index in range(len(plain.calls)))
+    made = (_statement(plain, memory, index, board, constants, state) for index in range(len(plain.calls)))
+    return tuple(made if len(plain.calls) <= MANY_CALLS else (_with_static_literals(statement) for statement in made))
+
+
+def _with_static_literals(statement: str) -> str:
+    """The statement with what it passes the address of (`&(T){…}`) as constants of its own, not on the stack.
+
+    A compiler keeps a place on the stack for each such literal of a function, all at once: in a few calls that is the
+    shortest code, in a hundred it is kilobytes. Literals that depend on arena or state stay as they are.
+    """
+    found, at = [], 0
+    while match := LITERAL.search(statement, at):
+        depth, at = 1, match.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(statement[at], 0)
+            at += 1
+        if not re.search(r"\b(arena|state|kv_cache)\b", statement[match.end() : at]):
+            found.append((match.start(), at, match[1], statement[match.end() - 1 : at]))
+    if not found:
+        return statement
+    for index, (start, end, _, _) in reversed(list(enumerate(found))):
+        statement = f"{statement[:start]}&k{index}{statement[end:]}"
+    declared = "".join(f"static const {kind} k{i} = {value}; " for i, (_, _, kind, value) in enumerate(found))
+    return f"    {{ {declared}{statement.strip()} }}"
 
 
 def _statement(

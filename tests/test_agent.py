@@ -289,7 +289,7 @@ def test_a_model_that_wants_too_much_memory(tmp_path: Path) -> None:
     """6.4 GB of KV cache, where the agent may add 4.2."""
     path = tmp_path / "greedy.tflite"
     size = {"layers": 24, "heads": 16, "kv_heads": 16, "context": 1 << 20, "hidden_dim": 2}
-    save(convert(tiny.checkpoint(**size), prefill=2), path)
+    save(convert(tiny.checkpoint(**size), context=1 << 20, prefill=2), path)
     with open_host(path) as link, pytest.raises(LinkError, match="cannot run .*memory may be short"):
         link.hello()
 

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_models import Lite, stored
 
+from edge import inputs
 from edge.cli import main
 from edge.decide import profile, report
 from edge.make import inspect
 from edge.measure import record as records
 from edge.measure.bench_plain import bench_plain
 from edge.measure.evaluate_plain import auc, evaluate_plain, macro_f1
-from edge.run import infer, inputs
+from edge.run import infer
 from edge.run.plain import open_plain
 from firmware_tools.errors import BadFile, LinkError, UserError
 from firmware_tools.program import Border

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.limits import set_limits
 from edge.run.plain_model import PlainModel, PlainSession
 from edge.run.session import MAX_PAYLOAD, Refusal, Session, one_line, serve
 from firmware_tools.frames import SEED, Kind, Packet
@@ -209,24 +210,6 @@ class DecoderSession(Session):
         return self.model.logits[first : first + MAX_PAYLOAD // 4].astype("<f4").tobytes()
 
 
-def set_limits(model_bytes: int) -> None:
-    """Where the platform can: no core dumps, and an end to the address space."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    used_bytes = 0
-    with contextlib.suppress(OSError):  # Linux only; the libraries' share of it grows with the number of cores
-        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most_bytes = min(used_bytes + SPARE_BYTES + 16 * model_bytes, sys.maxsize)
-    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_AS: most_bytes}
-    for kind, soft in wanted.items():
-        hard = resource.getrlimit(kind)[1]
-        limit = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
-        with contextlib.suppress(ValueError, OSError):  # macOS does not limit the address space
-            resource.setrlimit(kind, (limit, hard))
-
-
 def take_stdout() -> BinaryIO:
     """stdout for frames alone; file descriptor 1 becomes stderr for whoever prints."""
     sys.stdout.flush()
@@ -270,7 +253,7 @@ def start(options: argparse.Namespace) -> Session:
     """Loads the model that the facts are of; ValueError or another of LiteRT's errors where it cannot."""
     facts = json.loads(options.facts)
     size_bytes = options.model.stat().st_size
-    set_limits(size_bytes)
+    set_limits(SPARE_BYTES + 16 * size_bytes)
     if hashlib.sha256(options.model.read_bytes()).hexdigest() != facts.pop("file_sha256"):
         raise ValueError("the file is not the one the host has read")
     threads = options.threads or (1 if size_bytes < SMALL_BYTES else min(os.cpu_count() or 1, MOST_THREADS))

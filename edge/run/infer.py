@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.run import inputs
+from edge import inputs
 from edge.run.plain import PlainRunning
 from edge.terminal import clean, one_line
 from firmware_tools.errors import BadFile, UserError
@@ -48,7 +48,7 @@ class Inference:
 def infer(running: PlainRunning, specs: Sequence[str], labels: Path | None) -> Inference:
     """One inference of what `--input` gives; labels: a file with the name of each class on a line."""
     names = None if labels is None else read_labels(labels, running)
-    taken = inputs.one(specs, running.inputs)
+    taken = inputs.one(specs, running.inputs, running.words)
     ticks = running.invoke(taken)
     outputs = []
     for index, border in enumerate(running.outputs):

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import words
 from edge.run.target import connect, expect_board, parse, refuse_useless
+from edge.words import Words
 from firmware_tools import build, graph, lower
 from firmware_tools.errors import LinkError, UserError
 from firmware_tools.info import BorderInfo, Info
@@ -43,6 +45,11 @@ class PlainRunning:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.link.close()
+
+    @property
+    def words(self) -> Words | None:
+        """Of a model that takes a text."""
+        return words.of(self.model.metadata)
 
     def invoke(self, inputs: Sequence[Array]) -> int | None:
         """One inference of arrays as the model stores them, from the state of the start; ticks where it is counted."""

@@ -1,7 +1,9 @@
 """Numbers from files or the command line, as a plain model stores its inputs.
 
     X.npy     any array of numbers        X.csv     numbers parted by commas, a line for each row
-    TEXT      numbers parted by commas or spaces, as `0.5` or `1,2,3`
+    NUMBERS   parted by commas or spaces, as `0.5` or `1,2,3`
+
+A model that takes a text (`edge.words`) is given one, or a file with a text on each line; an .npy or .csv has ids then.
 
 Numbers of a type that the model stores are taken as they are, and so are other integers of an .npy. Real numbers, and
 whatever comes as text, are quantized by the input's scale where it has one.
@@ -17,30 +19,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.tasks import read_text
+from edge.words import Words
 from firmware_tools.errors import BadFile, UserError
 from firmware_tools.program import Border
 
 Array = NDArray[Any]
 MOST_BYTES = 1 << 30  # of a file that is read
+NUMBER_FILES = (".npy", ".csv")
+TEXT_HINT = '--input "SOME WORDS", or --input FILE.txt with a text on each line'
 
 
-def one(specs: Sequence[str], borders: Sequence[Border]) -> tuple[Array, ...]:
+def one(specs: Sequence[str], borders: Sequence[Border], words: Words | None = None) -> tuple[Array, ...]:
     """One set of inputs, each in its border's type and shape."""
-    batch = many(specs, borders)
+    batch = many(specs, borders, words)
     if len(batch) != 1:
         hint = "`edge eval` takes many, with --labels or --reference"
         raise UserError(f"the input holds {len(batch)} samples, and one is run", hint)
     return batch[0]
 
 
-def many(specs: Sequence[str], borders: Sequence[Border]) -> list[tuple[Array, ...]]:
+def many(specs: Sequence[str], borders: Sequence[Border], words: Words | None = None) -> list[tuple[Array, ...]]:
     """Sets of inputs, one for each sample.
 
-    specs: what `--input` was given: FILE or TEXT for the only input, NAME=FILE for each of several.
+    specs: what `--input` was given: FILE, NUMBERS or a text for the only input, NAME=FILE for each of several.
+    words: of a model that takes a text.
 
     Raises:
         UserError: an input is missing or unknown, or its numbers are not what the model takes; says what that is.
     """
+    if words is not None:
+        return [(ids,) for ids in _texts(specs, borders, words)]
     given = _assigned(specs, borders)
     columns = [_samples(given[border.name], border) for border in borders]
     counts = sorted({len(column) for column in columns})
@@ -76,6 +85,35 @@ def _assigned(specs: Sequence[str], borders: Sequence[Border]) -> dict[str, str]
     if missing:
         raise UserError(f"the model wants the input {missing[0].name}: {wanted(missing[0])}", _how(borders))
     return given
+
+
+def _texts(specs: Sequence[str], borders: Sequence[Border], words: Words) -> list[Array]:
+    """Ids for the only input of a model that takes a text."""
+    if len(borders) != 1 or np.dtype(borders[0].dtype).kind != "i":
+        raise BadFile("the model says that it takes a text, and has no single input of ids", "convert it again")
+    if len(specs) != 1:
+        raise UserError("the model wants one text" if not specs else "the text is given twice", TEXT_HINT)
+    (border,), (source,) = borders, specs
+    if Path(source).suffix in NUMBER_FILES:
+        return _samples(source, border)
+    found = [words.ids(text, border.size) for text in _lines(source)]
+    return [as_stored(ids, border, _name(source)).reshape(border.shape) for ids in found]
+
+
+def _lines(source: str) -> list[str]:
+    """The lines of a file, or the text itself where it names none."""
+    path = Path(source)
+    try:
+        if path.suffix != ".txt" and not path.is_file():
+            return [source]
+    except OSError:  # a text may be too long for a name
+        return [source]
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise BadFile(f"{source} is larger than {MOST_BYTES >> 20} MiB")
+    lines = read_text(path).removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise BadFile(f"{source} is empty", TEXT_HINT)
+    return lines
 
 
 def _how(borders: Sequence[Border]) -> str:
