@@ -20,6 +20,8 @@ import click
 from edge import __version__
 from edge.options import (
     FILE,
+    budget_options,
+    calibrate_options,
     context_option,
     has_folder,
     input_option,
@@ -31,6 +33,8 @@ from edge.options import (
     picture_option,
     quantize_option,
     record_option,
+    report_options,
+    runtime_option,
     sampling_options,
     signature_option,
     tokens_option,
@@ -42,6 +46,7 @@ from firmware_tools.errors import UserError
 
 if TYPE_CHECKING:
     from edge.measure.record import Record
+    from firmware_tools.graph import Graph
 
 GROUPS = {
     "Make": ("convert", "train", "inspect", "build"),
@@ -107,12 +112,26 @@ def present(as_json: bool, data: Any, text: str) -> None:
     show(json.dumps(data, indent=1, allow_nan=False) + "\n" if as_json else text)
 
 
-def present_model(model: Path, as_json: bool) -> None:
-    """Says what has been written."""
+def present_model(model: Path, as_json: bool, known: tuple[Graph, int] | None = None) -> None:
+    """Says what has been written; only as JSON on which boards it fits. known: what is in it, and its parameters."""
     from edge.make import inspect
+    from edge.make.quantize import mixed
 
-    summary = inspect.summarize(model)
-    present(as_json, inspect.as_json(summary), f"{model}: {inspect.title(summary)}\n")
+    summary = inspect.summarize(model) if as_json or known is None else inspect.stored(model, *known)
+    details = mixed.text(summary.card["mixed"]) if summary.card.get("quantization") == "mixed" else ""
+    present(as_json, inspect.as_json(summary), f"{model}: {inspect.title(summary)}\n{details}")
+
+
+def present_losses(model: Path, picture: Path | None, as_json: bool, *what: Any) -> None:
+    """Says what has been written, and what was lost in it."""
+    from edge.decide import losses
+    from edge.make import inspect
+    from edge.make.losses import losses as measure
+
+    summary, found = inspect.summarize(model), measure(*what)
+    draw(picture, lambda: losses.svg(found, f"What {summary.name} loses by quantizing its weights"))
+    data = {**inspect.as_json(summary), "losses": losses.as_json(found)}
+    present(as_json, data, f"{model}: {inspect.title(summary)}\n\n{losses.text(found)}")
 
 
 def present_record(record: Record, output: Path | None, as_json: bool) -> None:
@@ -124,6 +143,17 @@ def present_record(record: Record, output: Path | None, as_json: bool) -> None:
         records.write(record, output)
     details = "" if record.profile is None else "\n" + profile.text(record.profile)
     present(as_json, records.to_json(record), report.text([record]) + details)
+
+
+def present_comparison(models: Sequence[str], runs: Sequence[Record], output: Path | None, as_json: bool) -> None:
+    """Writes what several models were found to be where that is asked for, and prints it."""
+    from edge.decide import comparison
+    from edge.measure import record
+
+    found = comparison.Comparison(tuple(models), tuple(runs))
+    if output:
+        record.write_text(output, json.dumps(comparison.as_json(found), indent=1) + "\n")
+    present(as_json, comparison.as_json(found), comparison.text(found))
 
 
 def draw(picture: Path | None, svg: Callable[[], str]) -> None:
@@ -152,15 +182,88 @@ def main() -> None:
 @quantize_option
 @context_option
 @click.option("--tokenizer", type=FILE, metavar="FILE", help="For formats that keep it in a second file.")
+@calibrate_options
+@budget_options
+@runtime_option
+@report_options
+@signature_option
 @json_option
-def convert(
-    source: Path, output: Path, quantize: str, context: int | None, tokenizer: Path | None, as_json: bool
+def convert(source: Path, output: Path, picture: Path | None, as_json: bool, **what: Any) -> None:
+    """Turn a checkpoint, or a model of Keras or another source, into a .tflite."""
+    from edge.make import checkpoints
+
+    if (picture or what["beside"]) and not what["report"]:
+        raise click.UsageError("--picture and --beside go with --report")
+    if [what["max_kl"], what["max_size"]].count(None) < (1 if what["quantize"] == "mixed" else 2):
+        raise click.UsageError("one of --max-kl and --max-size goes with --quantize mixed")
+    plain = checkpoints.is_plain(source)
+    what = options_of(plain, source.name, what)
+    if plain:
+        _convert_plain(source, output, as_json, **what)
+    else:
+        _convert_text(source, output, picture, as_json, **what)
+
+
+def _convert_plain(
+    source: Path, output: Path, as_json: bool, quantize: str, calibrate: tuple[str, ...], signature: str | None
 ) -> None:
-    """Turn a checkpoint into a .tflite."""
     from edge.make import checkpoints, convert
 
-    convert.save(convert.convert(checkpoints.load(source, tokenizer), quantize, context), output)
+    convert.save(checkpoints.convert_plain(source, checkpoints.Request(quantize, calibrate, signature)), output)
     present_model(output, as_json)
+
+
+def _convert_text(
+    source: Path,
+    output: Path,
+    picture: Path | None,
+    as_json: bool,
+    quantize: str,
+    context: int | None,
+    tokenizer: Path | None,
+    calibrate: tuple[str, ...],
+    seed: int | None,
+    report: bool,
+    beside: tuple[str, ...],
+    max_kl: float | None,
+    max_size: float | None,
+    **form: Any,
+) -> None:
+    from edge.make import checkpoints, convert
+    from edge.make.calibrate import calibration
+    from edge.make.quantize import layerwise
+    from edge.make.quantize.mixed import Budget
+    from edge.terminal import stages
+    from firmware_tools import graph
+
+    if len(calibrate) > 1:
+        raise click.UsageError("--calibrate is given once for a language model")
+    checkpoint = checkpoints.load(source, tokenizer)
+    tokens = layerwise.tokens(checkpoint.architecture)
+    texts = calibration(checkpoint, calibrate[0], seed or 0, tokens) if calibrate else None
+    form |= {"calibration": texts, "budget": Budget(max_kl, max_size)}
+    others = _schemes_beside(quantize, beside) if report else []
+    with stages() as progress:
+        files = {quantize: convert.convert_to(output, checkpoint, quantize, context, progress=progress, **form)}
+        for scheme in others:
+            # `all` leaves out what the model cannot have: blocks that none of its rows hold
+            with contextlib.suppress(UserError) if "all" in beside else contextlib.nullcontext():
+                files[scheme] = graph.read(convert.convert(checkpoint, scheme, context, progress=progress, **form))
+    if not report:
+        return present_model(output, as_json, (files[quantize], convert.parameters(checkpoint)))
+    present_losses(output, picture, as_json, checkpoint, files, texts or calibration(checkpoint, seed=seed or 0))
+
+
+def _schemes_beside(quantize: str, beside: Sequence[str]) -> list[str]:
+    """Schemes that a report has beside the file's own; `all`: every one that any checkpoint can have and that
+    loses anything which can be looked into.
+    """
+    from edge.make.losses import RESCALED, refuse_rescaled
+    from edge.make.quantize import MIXED, SCHEMES
+
+    refuse_rescaled((quantize, *beside))
+    every = [name for name in SCHEMES if name not in ("float32", MIXED, *RESCALED)] if "all" in beside else beside
+    return [scheme for scheme in dict.fromkeys(every) if scheme != quantize]
 
 
 @main.command()
@@ -180,8 +283,8 @@ def train(
 
     with meter("training") as progress:
         trained = train.train(recipe, checkpoint, progress)
-    convert.save(convert.convert(trained, quantize, context), output)
-    present_model(output, as_json)
+    model = convert.convert_to(output, trained, quantize, context)
+    present_model(output, as_json, (model, convert.parameters(trained)))
 
 
 @main.command()
@@ -397,7 +500,7 @@ def _bench_text(
 
 
 @main.command("eval")
-@model_argument
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @on_option
 @click.option("--text", type=FILE, metavar="FILE", help="Perplexity and bits per byte of a text.")
 @click.option("--task", metavar="TASK", help="Exact match of a .jsonl, or of a zoo model's task by name.")
@@ -417,52 +520,42 @@ def _bench_text(
 @toolchain_option
 @record_option
 @json_option
-def evaluate(model: str, target: str, output: Path | None, as_json: bool, reference: str | None, **what: Any) -> None:
-    """Measure how good the answers are."""
+def evaluate(
+    models: tuple[str, ...], target: str, output: Path | None, as_json: bool, reference: str | None, **what: Any
+) -> None:
+    """Measure how good the answers are; of several models, what tells each from the first."""
     from edge import zoo
 
-    path = zoo.find(model)
-    plain, what = _of_kind(path, what)
-    result = (_eval_plain if plain else _eval_text)(path, target, reference, **what)
-    present_record(result, output, as_json)
+    paths = [zoo.find(model) for model in models]
+    kinds = [_of_kind(path, what) for path in paths]
+    if len({plain for plain, _ in kinds}) > 1:
+        raise click.UsageError("a language model and another model have nothing to compare")
+    plain, what = kinds[0]
+    runs = (_eval_plain if plain else _eval_text)(paths, target, reference, **what)
+    if len(runs) == 1:
+        present_record(runs[0], output, as_json)
+    else:
+        present_comparison(models, runs, output, as_json)
 
 
 def _eval_plain(
-    path: Path,
-    target: str,
-    reference: str | None,
-    inputs: tuple[str, ...],
-    labels: Path | None,
-    limit: int | None,
-    **where: Any,
-) -> Record:
+    paths: Sequence[Path], target: str, reference: str | None, inputs: tuple[str, ...], labels: Path | None, **what: Any
+) -> list[Record]:
     from edge import zoo
-    from edge.measure.evaluate_plain import evaluate_plain
-    from edge.run.plain import open_plain, open_reference
+    from edge.measure.evaluate_each import evaluate_each_plain
 
     if not inputs or labels is None and reference is None:
         raise click.UsageError("give --input, and --labels or --reference or both")
-    with contextlib.ExitStack() as stack:
-        running = stack.enter_context(open_plain(target, path, **where))
-        yardstick = None
-        if reference:
-            other = path if reference == "host" else zoo.find(reference)
-            yardstick = stack.enter_context(open_reference(other, where["signature"]))
-        return evaluate_plain(running, inputs, labels, yardstick, limit)
+    yardstick = str(zoo.find(reference)) if reference not in (None, "host") else reference
+    return evaluate_each_plain(paths, target, yardstick, inputs=inputs, labels=labels, **what)
 
 
-def _eval_text(
-    path: Path, target: str, reference: str | None, context: int | None, toolchain: str | None, **what: Any
-) -> Record:
+def _eval_text(paths: Sequence[Path], target: str, reference: str | None, **what: Any) -> list[Record]:
     from edge import zoo
-    from edge.measure.evaluate import evaluate
-    from edge.run.target import open_target
+    from edge.measure.evaluate_each import evaluate_each
 
     _check_eval(reference, **what)
-    with contextlib.ExitStack() as stack:
-        running = stack.enter_context(open_target(target, path, context=context, toolchain=toolchain))
-        yardstick = reference and stack.enter_context(open_target("host", zoo.find(reference), context=running.context))
-        return evaluate(running, reference=yardstick or None, **what)
+    return evaluate_each(paths, target, zoo.find(reference) if reference else None, **what)
 
 
 def _check_eval(reference: str | None, text: Path | None, task: str | None, tokens: int | None, **rest: Any) -> None:

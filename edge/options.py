@@ -14,7 +14,24 @@ from firmware_tools.errors import UserError
 
 # names of parameters that only one kind of model takes
 OF_DECODERS = frozenset(
-    ("prompt", "tokens", "greedy", "temperature", "top_p", "seed", "context", "text", "task", "position")
+    (
+        "prompt",
+        "tokens",
+        "greedy",
+        "temperature",
+        "top_p",
+        "seed",
+        "context",
+        "text",
+        "task",
+        "position",
+        "tokenizer",
+        "runtime",
+        "report",
+        "beside",
+        "max_kl",
+        "max_size",
+    )
 )
 OF_PLAIN = frozenset(("inputs", "labels", "signature"))
 
@@ -46,10 +63,43 @@ model_output = click.option(
 )
 quantize_option = click.option(
     "--quantize",
-    type=click.Choice(["int8", "float32", "int4", "int4-32", "int4-64", "int4-128"]),
+    type=click.Choice(
+        ["int8", "int8-static", "int8-static+int16", "int16x8", "float16", "float32"]
+        + ["int4", "int4-32", "int4-64", "int4-128", "int4-grid", "mixed"]
+    ),
     default="int8",
     show_default=True,
     help="Type of the weights.",
+)
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["2.14"]),
+    help="Write a form that tflite-runtime 2.14 (32-bit Raspberry Pis) computes rightly, too.",
+)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), metavar="S", help="Sample with this seed.")
+calibrate_options = options(
+    click.option(
+        "--calibrate",
+        multiple=True,
+        metavar="samples|FILE",
+        help="What activations are measured on: the model's own samples, a text, or a task (.jsonl); of other models "
+        "an .npy or .csv of samples, NAME=FILE for each of several inputs.",
+    ),
+    seed_option,
+)
+budget_options = options(
+    click.option(
+        "--max-kl",
+        type=click.FloatRange(0, min_open=True),
+        metavar="NATS",
+        help="With mixed: as small as a KL divergence of so much a token allows (the default: 0.05).",
+    ),
+    click.option(
+        "--max-size",
+        type=click.FloatRange(0, 1, min_open=True),
+        metavar="SHARE",
+        help="With mixed, instead: as good as this share of int8's weight bytes allows.",
+    ),
 )
 on_option = click.option(
     "--on",
@@ -66,6 +116,11 @@ record_option = click.option(
 picture_option = click.option(
     "--picture", type=FILE, metavar="FILE.svg", callback=has_folder, help="Draw it as well, as SVG."
 )
+report_options = options(
+    click.option("--report", is_flag=True, help="Say what was lost, matrix by matrix."),
+    click.option("--beside", multiple=True, metavar="SCHEME", help="With --report: of this scheme as well, or of all."),
+    picture_option,
+)
 context_option = click.option("--context", type=click.IntRange(2), metavar="N", help="Positions of the KV cache.")
 toolchain_option = click.option(
     "--toolchain",
@@ -79,10 +134,14 @@ sampling_options = options(
     click.option(
         "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample among the likeliest."
     ),
-    click.option("--seed", type=click.IntRange(0, 2**64 - 1), metavar="S", help="Sample, beginning with this seed."),
+    seed_option,
 )
 input_option = click.option(
-    "--input", "inputs", multiple=True, metavar="X", help="An .npy, a .csv or numbers; NAME=X for each of several."
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="X",
+    help="An .npy, a .csv or numbers; NAME=X for each of several; a text or a .txt where the model takes texts.",
 )
 signature_option = click.option("--signature", metavar="NAME", help="Of a .tflite with several signatures: this one.")
 
@@ -95,6 +154,7 @@ def options_of(plain: bool, model: str, what: dict[str, Any]) -> dict[str, Any]:
         given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
         if given and parameter.name in strange:
             name = parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
-            kind = "no language model of edge, it takes --input" if plain else "a language model"
+            takes = ", it takes --input" if any(other.name == "inputs" for other in context.command.params) else ""
+            kind = f"no language model of edge{takes}" if plain else "a language model"
             raise click.UsageError(f"{name} does not go with {model}: it is {kind}")
     return {name: value for name, value in what.items() if name not in strange}

@@ -63,3 +63,29 @@ def meter(label: str) -> Iterator[Callable[[int, int, float], None]]:
             progress.update(task, completed=done, total=total, description=f"{label}, loss {loss:.4f}")
 
         yield move
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Shows on stderr, where that is a terminal, that something goes on whose end nobody can tell."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(label):
+        yield
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a function of (what, done, total) that moves a bar on stderr; it does nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("")
+        yield lambda what, done, total: progress.update(task, completed=done, total=total, description=what)

@@ -19,7 +19,9 @@ DRAWING = (
     ("edge.measure",),
     ("edge.run",),
     ("edge.make",),
-    ("edge.tokenizer", "edge.zoo", "edge.drawing", "edge.terminal", "edge.options"),
+    ("edge.inputs",),
+    ("edge.words",),
+    ("edge.tokenizer", "edge.tasks", "edge.zoo", "edge.drawing", "edge.terminal", "edge.options", "edge.limits"),
     ("edge",),
     ("firmware_tools.flashers",),
     ("firmware_tools.emulators",),
@@ -47,7 +49,7 @@ DRAWING = (
     ("firmware_tools.requantize_int16",),
     ("firmware_tools.products", "firmware_tools.requantize", "firmware_tools.fixed_point", "firmware_tools.window"),
     ("firmware_tools.elementary", "firmware_tools.hybrid", "firmware_tools.fixed_point_16"),
-    ("firmware_tools.packed4", "firmware_tools.folder"),
+    ("firmware_tools.packed4", "firmware_tools.folder", "firmware_tools.mapped"),
     ("firmware_tools.exp", "firmware_tools.packed", "firmware_tools.bfp", "firmware_tools.errors"),
     ("firmware_tools",),
 )
@@ -59,7 +61,12 @@ FENCES = {
     "keras": ("edge.make.learn", "edge.make.checkpoints.keras"),
     "click": ("edge.cli", "edge.options"),
     "tokenizers": ("edge.tokenizer",),
+    "safetensors": ("edge.make.formats.tensor_files",),
+    "huggingface_hub": ("edge.make.checkpoints.hub",),
     "unicorn": ("firmware_tools.emulators",),
+    "gguf": ("edge.make.formats.gguf_file",),
+    "onnx": ("edge.make.checkpoints.onnx",),
+    "flatbuffers": ("edge.make.gapped", "edge.make.formats.written"),
     "rich": ("edge.cli", "edge.demo", "edge.decide", "edge.terminal"),
 }
 

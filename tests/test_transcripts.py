@@ -37,6 +37,7 @@ import numpy as np
 import pytest
 
 from edge.make import convert
+from edge.make.checkpoints import npz
 from firmware_tools import boards, build, graph
 from firmware_tools.compile import compile_model
 from firmware_tools.emulators import unicorn
@@ -171,11 +172,18 @@ def prepare(folder: Path) -> None:
     endless = tiny.checkpoint(context=3000, card={"stop_ids": []})
     convert.save(convert.convert(endless), folder / "endless.tflite")
     huge = tiny.checkpoint(context=8000, dim=192, hidden_dim=44, kv_heads=4)
-    convert.save(convert.convert(huge), folder / "huge.tflite")
+    convert.save(convert.convert(huge, context=8000), folder / "huge.tflite")
     (folder / "truncated.tflite").write_bytes(model[: len(model) // 2])
     (folder / "text.txt").write_text("sit on the tin can and eat a date in rain", encoding="utf-8")
     (folder / "words.jsonl").write_text('{"prompt": "tin", "answer": "can"}\n', encoding="utf-8")
     (folder / "lines.txt").write_text("tin\n\ncan\n", encoding="utf-8")
+
+
+def prepare_compare(folder: Path) -> None:
+    """What the transcript of comparisons uses beside."""
+    (folder / "long.txt").write_text("sit on the tin can and eat a date in rain " * 8, encoding="utf-8")
+    (folder / "classifier.tflite").write_bytes(plain_models.classifier())
+    npz.save(tiny.checkpoint(), folder / "tiny.npz")
 
 
 def prepare_plain(folder: Path) -> None:
@@ -255,6 +263,8 @@ def shell(name: str = "") -> Iterator[Shell]:
         prepare(folder)
         if name == "plain":
             prepare_plain(folder)
+        if name == "compare":
+            prepare_compare(folder)
         yield Shell(folder, Devices(folder, stack))
 
 
