@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.make import checkpoints
-from edge.make.checkpoints import Architecture, Checkpoint, npz
+from edge.make.checkpoints import Architecture, Checkpoint, expected_shapes, npz
 from firmware_tools.errors import BadFile, UserError
 
 SHAPE = Architecture(vocab_size=12, dim=8, hidden_dim=12, layers=2, heads=4, kv_heads=2, context=16)
@@ -23,7 +23,9 @@ CARD |= {"template": {"before": "", "after": "\n"}}
 
 def checkpoint(shape: Architecture = SHAPE) -> Checkpoint:
     random = np.random.default_rng(0)
-    weights = {name: random.normal(size=size).astype(np.float32) for name, size in npz.expected(shape).items()}
+    weights = {
+        name: random.normal(size=size).astype(np.float32) for name, size in expected_shapes(shape, tied=True).items()
+    }
     return Checkpoint(shape, weights, b'{"version":"1.0"}', CARD)
 
 

@@ -15,8 +15,7 @@ import tiny
 from edge import zoo
 from edge.make import checkpoints, convert, gapped, quantize, spill, tflite
 from edge.make.calibrate import Calibration
-from edge.make.checkpoints import Architecture, Checkpoint
-from edge.make.convert import expected_shapes
+from edge.make.checkpoints import Architecture, Checkpoint, expected_shapes
 from edge.make.quantize.mixed import Budget
 from firmware_tools import graph, mapped
 from firmware_tools.errors import BadFile, UserError

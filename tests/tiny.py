@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.make.checkpoints import Architecture, Checkpoint
-from edge.make.convert import bias_shapes, expected_shapes
+from edge.make.checkpoints import Architecture, Checkpoint, bias_shapes, expected_shapes
 from edge.tokenizer import from_llama2c
 
 SHAPE = Architecture(vocab_size=300, dim=32, hidden_dim=44, layers=2, heads=4, kv_heads=2, context=24)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge.make import tflite
 from edge.make.calibrate import Calibration, own_samples
 from edge.make.checked import Checked
-from edge.make.checkpoints import Architecture, Checkpoint
+from edge.make.checkpoints import Architecture, Checkpoint, bias_shapes, shapes_beside
 from edge.make.decoder import Decoder, decode_graph, prefill_graph
 from edge.make.gapped import check_size
 from edge.make.quantize import SCHEMES, STATIC, static_decoder
@@ -222,33 +222,6 @@ def _check_runtime(runtime: str | None, scheme: str) -> None:
         )
 
 
-def expected_shapes(shape: Architecture, tied: bool) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of a Checkpoint with this architecture."""
-    dim, query, key_value = shape.dim, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    layer = {
-        "attention_norm": (dim,),
-        "q": (query, dim),
-        "k": (key_value, dim),
-        "v": (key_value, dim),
-        "o": (dim, query),
-        "ffn_norm": (dim,),
-        "gate": (shape.hidden_dim, dim),
-        "up": (shape.hidden_dim, dim),
-        "down": (dim, shape.hidden_dim),
-    }
-    shapes: dict[str, tuple[int, ...]] = {"embedding": (shape.vocab_size, dim), "final_norm": (dim,)}
-    if not tied:
-        shapes["head"] = (shape.vocab_size, dim)
-    shapes.update({f"{index}.{name}": size for index in range(shape.layers) for name, size in layer.items()})
-    return shapes
-
-
-def bias_shapes(shape: Architecture) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the biases that a Checkpoint may have, each by itself."""
-    matrices = {name: size for name, size in expected_shapes(shape, tied=True).items() if len(size) == 2}
-    return {f"{name}_bias": size[:1] for name, size in matrices.items() if name != "embedding"}
-
-
 def parameters(checkpoint: Checkpoint) -> int:
     """Trained numbers, those of a tied head once."""
     return sum(math.prod(size) for size in _checked(checkpoint).shapes.values())
@@ -262,9 +235,7 @@ def _checked(checkpoint: Checkpoint) -> Checked:
         raise BadFile(f"no decoder has this shape: {shape}", "heads divide dim into even parts, kv_heads divide heads")
     if shape.rope_scaling is not None and not shape.rope_scaling.is_sound():
         raise BadFile(f"no decoder has this shape: {shape}", "edge/make/checkpoints says what rope_scaling may be")
-    sizes = expected_shapes(shape, "head" not in checkpoint.weights)
-    sizes |= {name: size for name, size in bias_shapes(shape).items() if name in checkpoint.weights}
-    return Checked(checkpoint.weights, sizes)
+    return Checked(checkpoint.weights, shapes_beside(shape, checkpoint.weights))
 
 
 def _size_bytes(weights: Checked, scheme: str) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -110,6 +110,39 @@ class Checkpoint:
     tokenizer: bytes
     card: Mapping[str, Any]
     grids: Mapping[str, Grid] = field(default_factory=dict)
+
+
+def expected_shapes(shape: Architecture, tied: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of a Checkpoint with this architecture."""
+    dim, query, key_value = shape.dim, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    layer = {
+        "attention_norm": (dim,),
+        "q": (query, dim),
+        "k": (key_value, dim),
+        "v": (key_value, dim),
+        "o": (dim, query),
+        "ffn_norm": (dim,),
+        "gate": (shape.hidden_dim, dim),
+        "up": (shape.hidden_dim, dim),
+        "down": (dim, shape.hidden_dim),
+    }
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (shape.vocab_size, dim), "final_norm": (dim,)}
+    if not tied:
+        shapes["head"] = (shape.vocab_size, dim)
+    shapes.update({f"{index}.{name}": size for index in range(shape.layers) for name, size in layer.items()})
+    return shapes
+
+
+def bias_shapes(shape: Architecture) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the biases that a Checkpoint may have, each by itself."""
+    matrices = {name: size for name, size in expected_shapes(shape, tied=True).items() if len(size) == 2}
+    return {f"{name}_bias": size[:1] for name, size in matrices.items() if name != "embedding"}
+
+
+def shapes_beside(shape: Architecture, names: Container[str]) -> dict[str, tuple[int, ...]]:
+    """The weights that a Checkpoint needs which has these names: a head and biases only where they are among them."""
+    biases = {name: size for name, size in bias_shapes(shape).items() if name in names}
+    return expected_shapes(shape, "head" not in names) | biases
 
 
 @dataclass(frozen=True)

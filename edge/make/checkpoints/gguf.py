@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.make import rope
-from edge.make.checkpoints import Architecture, Checkpoint, Grid, RopeScaling
+from edge.make.checkpoints import Architecture, Checkpoint, Grid, RopeScaling, shapes_beside
 from edge.make.checkpoints.llama2c import half_split
 from edge.make.formats import gguf_file, gguf_grid, gguf_tokenizer
 from edge.make.formats.gguf_file import GgufFile
@@ -245,11 +245,7 @@ def _names(shape: Architecture, file: GgufFile) -> dict[str, str]:
 
 
 def _check_shapes(shape: Architecture, names: Mapping[str, str], file: GgufFile) -> None:
-    from edge.make.convert import bias_shapes, expected_shapes  # here: convert takes long to import
-
-    sizes = expected_shapes(shape, "head" not in names)
-    sizes |= {name: size for name, size in bias_shapes(shape).items() if name in names}
-    for ours, size in sizes.items():
+    for ours, size in shapes_beside(shape, names).items():
         found = file.tensors[names[ours]].shape
         if found != size:
             theirs, right = (" x ".join(map(str, each)) for each in (found, size))

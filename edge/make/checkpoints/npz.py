@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.make.checkpoints import Architecture, Checkpoint, RopeScaling
+from edge.make.checkpoints import Architecture, Checkpoint, RopeScaling, shapes_beside
 from firmware_tools.errors import BadFile, UserError
 
 SUFFIXES = (".npz",)
@@ -159,31 +159,8 @@ def _scaling(config: Any) -> RopeScaling | None:
     raise BadFile("its config has a rope_scaling that is none")
 
 
-def expected(shape: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight that a tied checkpoint of this architecture has, but for biases."""
-    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    sizes: dict[str, tuple[int, ...]] = {"embedding": (shape.vocab_size, shape.dim), "final_norm": (shape.dim,)}
-    for layer in range(shape.layers):
-        sizes |= {
-            f"{layer}.attention_norm": (shape.dim,),
-            f"{layer}.q": (query, shape.dim),
-            f"{layer}.k": (key, shape.dim),
-            f"{layer}.v": (key, shape.dim),
-            f"{layer}.o": (shape.dim, query),
-            f"{layer}.ffn_norm": (shape.dim,),
-            f"{layer}.gate": (shape.hidden_dim, shape.dim),
-            f"{layer}.up": (shape.hidden_dim, shape.dim),
-            f"{layer}.down": (shape.dim, shape.hidden_dim),
-        }
-    return sizes
-
-
 def _check_weights(path: Path, shape: Architecture, weights: Mapping[str, NDArray[Any]]) -> None:
-    wanted = expected(shape)
-    if "head" in weights:
-        wanted["head"] = (shape.vocab_size, shape.dim)
-    matrices = [name for name, size in wanted.items() if len(size) == 2 and name not in ("embedding", "head")]
-    wanted |= {f"{name}_bias": wanted[name][:1] for name in matrices if f"{name}_bias" in weights}
+    wanted = shapes_beside(shape, weights)
     if set(weights) != set(wanted):
         odd = sorted(set(weights) ^ set(wanted))[0]
         raise BadFile(f"{path} is not a whole checkpoint: weight {odd[:40]!r} is missing or not expected", HINT)

@@ -17,8 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.make.checkpoints import Architecture, Checkpoint
-from edge.make.convert import bias_shapes, expected_shapes
+from edge.make.checkpoints import Architecture, Checkpoint, bias_shapes, expected_shapes
 from edge.make.formats import llama_config, tensor_files
 from edge.make.formats.llama_config import Config
 from edge.make.formats.tensor_files import KINDS, Part, Stored, Weights, json_object
