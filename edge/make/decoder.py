@@ -56,24 +56,35 @@ def decode_graph(decoder: Decoder) -> Subgraph:
 def prefill_graph(decoder: Decoder, count: int) -> Subgraph:
     """count tokens from one position on; those from `length` on are padding and reach nothing that is used."""
     graph = Subgraph("prefill")
-    tokens = graph.input("tokens", [count], np.int32)
-    position = graph.input("position", [1], np.int32)
-    length = graph.input("length", [1], np.int32)
-    steps = graph.constant("steps", np.arange(count, dtype=np.int32))
-    last = graph.constant("last", np.array([decoder.context - 1], np.int32))
-    (shifted,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
-    # padding may lie behind the end of the context, where the RoPE tables have no row
-    limit = schema.MaximumMinimumOptionsT()
-    (positions,) = graph.add("MINIMUM", [shifted, last], [count], options=limit, dtype=np.int32)
-    graph.apart.update((length, steps, last, shifted, positions))
+    tokens, position, length, positions = prefill_inputs(graph, decoder.context, count)
+    graph.apart.update(range(length, positions + 1))
     rows = _Rows(graph, decoder, count, position, positions)
     hidden = rows.layers(rows.embedding(tokens))
-    one = graph.constant("one", np.array([1], np.int32))  # RMSNorm's axis is equal and came before: not apart
-    (row,) = graph.add("SUB", [length, one], [1], options=schema.SubOptionsT(), dtype=np.int32)
+    row = last_row(graph, length)
     chosen = rows.gather(hidden, row)
     graph.apart.update((row, chosen))
     rows.head(chosen)
     return graph
+
+
+def prefill_inputs(graph: Subgraph, context: int, count: int) -> tuple[int, int, int, int]:
+    """The inputs tokens, position and length, and behind these what gives the rows' positions [R], the last of all."""
+    tokens = graph.input("tokens", [count], np.int32)
+    position = graph.input("position", [1], np.int32)
+    length = graph.input("length", [1], np.int32)
+    steps = graph.constant("steps", np.arange(count, dtype=np.int32))
+    last = graph.constant("last", np.array([context - 1], np.int32))
+    (shifted,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
+    # padding may lie behind the end of the context, where the RoPE tables have no row
+    limit = schema.MaximumMinimumOptionsT()
+    (positions,) = graph.add("MINIMUM", [shifted, last], [count], options=limit, dtype=np.int32)
+    return tokens, position, length, positions
+
+
+def last_row(graph: Subgraph, length: int) -> int:
+    """The number of the last row that is no padding, [1]."""
+    one = graph.constant("one", np.array([1], np.int32))  # RMSNorm's axis is equal and came before: not apart
+    return graph.add("SUB", [length, one], [1], options=schema.SubOptionsT(), dtype=np.int32)[0]
 
 
 class _Rows:

@@ -20,13 +20,13 @@ from edge.make.calibrate import Calibration
 from edge.make.checkpoints import Checkpoint
 from edge.make.convert import parameters
 from edge.make.forward import INPUT_OF, embed, head, layer, log_softmax, rms_norm, unseen
-from edge.make.quantize import STATIC
+from edge.make.quantize import STATIC, Matrix
+from edge.make.quantize.layerwise import PARTS, parts_of
 from edge.make.stored import StoredMatrices
 from edge.terminal import track
 from firmware_tools.errors import UserError
 from firmware_tools.graph import Graph
 
-PARTS = {"qkv": ("q", "k", "v"), "o": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
 # multiplications that a report may take for all its forward passes: a minute or two on one core
 BUDGET = 1.5e12
 FEWEST, MOST = 64, 1024  # tokens
@@ -160,7 +160,7 @@ class _Passes:
             for name, matrix in exact.items():
                 rounded = each.matrix(name, _shape(matrix))
                 self._compare(scheme, name, matrix, rounded)
-                changed = self._split(name, rounded, own)
+                changed = parts_of(own, index, name.partition(".")[2], Matrix(rounded))
                 self.rows[scheme, name] = self._through(index, {**own, **changed}, self.exact)
                 every.update(changed)
             self.rows[scheme, ""] = self._through(index, {**own, **every}, self.rows[scheme, ""])
@@ -208,16 +208,6 @@ class _Passes:
             error = rows @ (each.matrix("head" if name == self.last else name, _shape(exact)) - exact).T
             before = self.outputs.get((scheme, name), (0.0, 0.0))
             self.outputs[scheme, name] = (before[0] + signal, before[1] + float(np.square(error).sum()))
-
-    def _split(self, name: str, matrix: Array, own: Mapping[str, Array]) -> dict[str, Array]:
-        """A matrix of the file as the weights that stand below each other in it."""
-        index, _, part = name.rpartition(".")
-        found, at = {}, 0
-        for source in PARTS[part]:
-            rows = own[f"{index}.{source}"].shape[0]
-            found[f"{index}.{source}"] = matrix[at : at + rows]
-            at += rows
-        return found
 
 
 def _shape(matrix: Array) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import zoo
+from edge.make.forward import log_softmax
 from edge.measure import figures
 from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
@@ -127,10 +128,7 @@ def _text_steps(running: Running, path: Path, limit: int | None) -> tuple[list[S
 def _distributions(source: Running | Recorded, steps: Sequence[Step]) -> Iterator[LogProbabilities]:
     """The distribution after each step (float64 [V], nats)."""
     rows = source.rows() if isinstance(source, Recorded) else (_logits(source, step) for step in steps)
-    for row in rows:
-        logits = row.astype(np.float64)
-        shifted = logits - logits.max()
-        yield shifted - np.log(np.exp(shifted).sum())
+    yield from map(log_softmax, rows)
 
 
 def _logits(running: Running, step: Step) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from firmware_tools.graph import Operator, Subgraph
 from firmware_tools.ops import Array, Call, Run, Unsupported
-from firmware_tools.ops.binary_int8 import axes
+from firmware_tools.ops.binary_int8 import arguments, axes
 from firmware_tools.ops.conv_2d_int16 import symmetric
 from firmware_tools.quantized import stored_range
 from firmware_tools.requantize import quantize_multiplier, scale_twice_rounded
@@ -84,19 +84,4 @@ def kernel(call: Call, features: frozenset[str]) -> str:
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
-    at, given = call.attributes, iter(("in0", "in1"))
-    a, b = (c[k] if k in call.constants else c[next(given)] for k in "ab")
-    walked = axes(at["shapes"])
-    numbers = {"rank": len(walked), "least": at["range"][0], "most": at["range"][1]}
-    lists = {"axes": walked}
-    if at["multipliers"]:
-        lists |= {"multipliers": at["multipliers"], "exponents": at["exponents"]}
-    fields = [f".{key} = {number}" for key, number in numbers.items()]
-    fields += [f".{key} = {_braced(values)}" for key, values in lists.items()]
-    return f"{kernel(call, features)}({a}, {b}, {c['out0']}, &(edge_binary){{{', '.join(fields)}}});"
-
-
-def _braced(values: object) -> str:
-    if isinstance(values, (tuple, list)):
-        return "{" + ", ".join(map(_braced, values)) + "}"
-    return str(values)
+    return f"{kernel(call, features)}({arguments(call, c)});"

@@ -115,18 +115,21 @@ def _is_fast(call: Call, features: frozenset[str]) -> bool:
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
+    if math.prod(call.attributes["shapes"][2]) == 0:
+        return ";"
+    return f"{kernel(call, features)}({arguments(call, c, ('zero_points',))});"
+
+
+def arguments(call: Call, c: Mapping[str, str], lists: tuple[str, ...] = ()) -> str:
+    """What a kernel of edge_binary takes: a, b, y and the struct, in it also those lists of the attributes."""
     at, given = call.attributes, iter(("in0", "in1"))
     a, b = (c[k] if k in call.constants else c[next(given)] for k in "ab")
-    if math.prod(at["shapes"][2]) == 0:
-        return ";"
     walked = axes(at["shapes"])
     numbers = {"rank": len(walked), "least": at["range"][0], "most": at["range"][1]}
-    lists = {"axes": walked, "zero_points": at["zero_points"]}
-    if at["multipliers"]:
-        lists |= {"multipliers": at["multipliers"], "exponents": at["exponents"]}
+    lists = (*lists, *(("multipliers", "exponents") if at["multipliers"] else ()))
     fields = [f".{key} = {number}" for key, number in numbers.items()]
-    fields += [f".{key} = {_braced(values)}" for key, values in lists.items()]
-    return f"{kernel(call, features)}({a}, {b}, {c['out0']}, &(edge_binary){{{', '.join(fields)}}});"
+    fields += [f".axes = {_braced(walked)}", *(f".{key} = {_braced(at[key])}" for key in lists)]
+    return f"{a}, {b}, {c['out0']}, &(edge_binary){{{', '.join(fields)}}}"
 
 
 def _braced(values: object) -> str:

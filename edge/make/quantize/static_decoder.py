@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge.make import rope
 from edge.make.checkpoints import Architecture
+from edge.make.decoder import last_row, prefill_inputs
 from edge.make.quantize import Matrix
 from edge.make.quantize.integers import Grid, Integers, grid_of
 from edge.make.tflite import Subgraph
@@ -65,19 +66,10 @@ def decode_graph(decoder: StaticDecoder) -> Subgraph:
 def prefill_graph(decoder: StaticDecoder, count: int) -> Subgraph:
     """count tokens from one position on; those from `length` on are padding and reach nothing that is used."""
     graph = Subgraph("prefill")
-    tokens = graph.input("tokens", [count], np.int32)
-    position = graph.input("position", [1], np.int32)
-    length = graph.input("length", [1], np.int32)
-    steps = graph.constant("steps", np.arange(count, dtype=np.int32))
-    last = graph.constant("last", np.array([decoder.context - 1], np.int32))
-    (shifted,) = graph.add("ADD", [position, steps], [count], options=schema.AddOptionsT(), dtype=np.int32)
-    limit = schema.MaximumMinimumOptionsT()
-    (positions,) = graph.add("MINIMUM", [shifted, last], [count], options=limit, dtype=np.int32)
+    tokens, position, length, positions = prefill_inputs(graph, decoder.context, count)
     rows = _Rows(graph, decoder, count, position, positions)
     hidden = rows.layers(rows.embedding(tokens))
-    one = graph.constant("one", np.array([1], np.int32))
-    (row,) = graph.add("SUB", [length, one], [1], options=schema.SubOptionsT(), dtype=np.int32)
-    rows.head(rows.ops.gather(hidden, row, "x"))
+    rows.head(rows.ops.gather(hidden, last_row(graph, length), "x"))
     return graph
 
 
