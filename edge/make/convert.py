@@ -6,9 +6,7 @@ import dataclasses
 import io
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +26,7 @@ from edge.make.quantize.matrices import Keep, Rounding, as_it_is, matrices, need
 from edge.make.quantize.mixed import Budget
 from edge.make.spill import Spill
 from edge.make.tflite import Subgraph
+from edge.replacing import replacing
 from firmware_tools import graph
 from firmware_tools.errors import BadFile, UserError
 
@@ -152,20 +151,6 @@ def _static_graphs(
     """Both signatures over integers, measured on texts."""
     decoder = calibrated(checkpoint, scheme, context, texts)
     return [static_decoder.decode_graph(decoder), static_decoder.prefill_graph(decoder, prefill)]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of path once all is written; UserError where that fails, and nothing is left."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(model: bytes, path: Path) -> None:

@@ -9,12 +9,10 @@ are left unread; another major version is refused. 1.1 added `accuracy.intervals
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -23,7 +21,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar
 
-from firmware_tools.errors import BadFile, UserError
+from edge.replacing import replacing
+from firmware_tools.errors import BadFile
 
 MAJOR = "edge.run/1"
 SCHEMA = f"{MAJOR}.1"
@@ -250,15 +249,8 @@ def write(record: Record, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file by way of a temporary name beside it; UserError where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def read(path: Path) -> Record:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 import struct
 import zipfile
 import zlib
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.make.checkpoints import Architecture, Checkpoint, RopeScaling, shapes_beside
-from firmware_tools.errors import BadFile, UserError
+from edge.replacing import replacing
+from firmware_tools.errors import BadFile
 
 SUFFIXES = (".npz",)
 LARGEST_BYTES = 1 << 31  # of all members together, unpacked
@@ -82,14 +82,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             info = zipfile.ZipInfo(f"{name}.npy", FIRST_DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             file.writestr(info, data.getvalue())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(archive.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}", "choose another place with -o") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as output:
+        output.write(archive.getvalue())
 
 
 def _config(shape: Architecture) -> dict[str, Any]:
