@@ -98,10 +98,15 @@ def is_decoder(graph: Graph) -> bool:
 
 def needs(graph: Graph, board: Board, context: int | None = None, signature: str | None = None) -> Needs:
     """What `compile_model` would say of memory, also for a model that is far too large; raises as it does."""
-    _check_options(graph, context, signature)
+    check_options(graph, context, signature)
     if is_decoder(graph):
-        return _lower(graph, board, context).needs
+        return decoder_needs(decoder_program(graph, context), vocabulary.read(graph.tokenizer), board)
     return _plain_needs(plain_c.lower(graph, board, signature))
+
+
+def decoder_needs(decoder: DecoderProgram, tokenizer: vocabulary.Vocabulary, board: Board) -> Needs:
+    """The same of a language model whose program and tokenizer are known."""
+    return _lower(decoder, tokenizer, board).needs
 
 
 def compile_model(graph: Graph, board: Board, context: int | None = None, signature: str | None = None) -> Sources:
@@ -117,10 +122,10 @@ def compile_model(graph: Graph, board: Board, context: int | None = None, signat
         DoesNotFit: the weights alone are larger than the board's flash.
         UserError: something in the model is not supported, or context or signature is not one that it has.
     """
-    _check_options(graph, context, signature)
+    check_options(graph, context, signature)
     name = plain_name(graph.name)
     if is_decoder(graph):
-        lowered = _lower(graph, board, context)
+        lowered = _lower(decoder_program(graph, context), vocabulary.read(graph.tokenizer), board)
         needs, decoder = lowered.needs, lowered.decoder
         _refuse_what_is_hopeless(needs, name, board)
         used, kind = sorted({name for call in decoder.calls for name in ops.used(call)}), "decoder"
@@ -152,7 +157,8 @@ def compile_model(graph: Graph, board: Board, context: int | None = None, signat
     )
 
 
-def _check_options(graph: Graph, context: int | None, signature: str | None) -> None:
+def check_options(graph: Graph, context: int | None, signature: str | None) -> None:
+    """UserError where an option is of the other kind of model."""
     if is_decoder(graph) and signature is not None:
         raise UserError("--signature is not of language models", "they have prefill and decode: leave it out")
     if not is_decoder(graph) and context is not None:
@@ -170,8 +176,7 @@ def _plain_needs(lowered: plain_c.LoweredPlain) -> Needs:
     )
 
 
-def _lower(graph: Graph, board: Board, context: int | None) -> Lowered:
-    decoder = decoder_program(graph, context)
+def _lower(decoder: DecoderProgram, tokenizer: vocabulary.Vocabulary, board: Board) -> Lowered:
     constants = Constants()
     if isinstance(decoder, UnfusedProgram):
         rows, memory = 1, plan(decoder, board.features)
@@ -180,7 +185,7 @@ def _lower(graph: Graph, board: Board, context: int | None) -> Lowered:
         decoder, rows = for_board(decoder, board), rows_at_once(board, decoder)
         memory = plan(decoder, board.features, rows)
         step = _step(decoder, memory, board, constants)
-    return Lowered(decoder, memory, rows, vocabulary.read(graph.tokenizer), constants, step)
+    return Lowered(decoder, memory, rows, tokenizer, constants, step)
 
 
 def decoder_program(graph: Graph, context: int | None = None) -> DecoderProgram:

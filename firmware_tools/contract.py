@@ -23,6 +23,7 @@ KEYS = ("edge.contract", "edge.tokenizer", "edge.card")
 
 Border: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> dtype, shape
 Shapes: TypeAlias = tuple[Border, Border]  # inputs, outputs of a signature
+Open: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 # the largest value of each size in the card; what the file really holds is bounded by its length
 SIZES = {
@@ -37,9 +38,16 @@ SIZES = {
     "prefill": 1 << 20,
 }
 
+CHAT_PIECES = ("first", "after", "next")  # of the key `chat`: before a first text, before an answer, behind it
+MAX_PIECE_PARTS = 64
 
-def check(metadata: Mapping[str, bytes], signatures: Mapping[str, Shapes]) -> tuple[str | None, dict[str, Any]]:
+
+def check(
+    metadata: Mapping[str, bytes], signatures: Mapping[str, Shapes], open_tensors: Open
+) -> tuple[str | None, dict[str, Any]]:
     """The contract's version and the card; (None, {}) for a file that claims none.
+
+    open_tensors: by signature and name, the shape signatures of those tensors at its border that leave a length open.
 
     Raises Malformed or BadFile where the file does not keep what it claims.
     """
@@ -60,6 +68,7 @@ def check(metadata: Mapping[str, bytes], signatures: Mapping[str, Shapes]) -> tu
             raise Malformed(f"it has no signature {name}")
         _check_border(signatures[name][0], inputs, f"input of {name}")
         _check_border(signatures[name][1], outputs, f"output of {name}")
+    _check_open(open_tensors, shape)
     return version, card
 
 
@@ -99,6 +108,8 @@ def _card(raw: bytes) -> dict[str, Any]:
     _check(card, "bos_id", lambda value: value is None or _is_integer(value, 0, vocab_size - 1))
     _check(card, "stop_ids", lambda value: _are_ids(value, vocab_size))
     _check(card, "template", _is_template)
+    if card.get("chat") is not None and not is_chat(card["chat"], vocab_size):
+        _refuse("chat is out of range or of another type")
     return card
 
 
@@ -131,6 +142,29 @@ def _is_template(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(value.get(key), str) and len(value[key]) <= MAX_TEMPLATE_BYTES and "\0" not in value[key]
         for key in ("before", "after")
+    )
+
+
+def is_chat(value: object, vocab_size: int) -> bool:
+    """{"first": piece, "after": piece, "next": piece, "system": null or [piece, piece], "trim": bool}, the last two
+    optional; a piece is a list of ids of tokens and of texts."""
+    if not isinstance(value, dict):
+        return False
+    system, trim = value.get("system"), value.get("trim", False)
+    pieces = [value.get(name) for name in CHAT_PIECES] + (system if isinstance(system, list) else [])
+    return (
+        all(_is_piece(piece, vocab_size) for piece in pieces)
+        and (system is None or isinstance(system, list) and len(system) == 2)
+        and isinstance(trim, bool)
+    )
+
+
+def _is_piece(value: object, vocab_size: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_PIECE_PARTS
+        and sum(len(part) for part in value if isinstance(part, str)) <= MAX_TEMPLATE_BYTES
+        and all(isinstance(part, str) or _is_integer(part, 0, vocab_size - 1) for part in value)
     )
 
 
@@ -176,6 +210,15 @@ def _borders(shape: Mapping[str, Any]) -> dict[str, Shapes]:
         "decode": ({"token": one, "position": one, **caches}, outputs(1)),
         "prefill": (prefill, outputs(shape["prefill"])),
     }
+
+
+def _check_open(open_tensors: Open, shape: Mapping[str, Any]) -> None:
+    """Of both signatures all caches have a length that may be chosen, or nothing has."""
+    caches = {f"{side}_{i}": (-1,) for side in "kv" for i in range(shape["layers"])}
+    if any(open_tensors.get(name) for name in ("decode", "prefill")):
+        for name in ("decode", "prefill"):
+            if open_tensors.get(name) != caches:
+                raise Malformed(f"{name} leaves open other lengths than those of its caches")
 
 
 def _check_border(found: Border, expected: Border, what: str) -> None:

@@ -7,19 +7,19 @@ Nothing of the file is executed, and no native code parses it.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from firmware_tools import contract, mapped
+from firmware_tools.content import Nibbles, digest
 from firmware_tools.errors import BadFile
 from firmware_tools.mapped import Malformed
 from firmware_tools.verify import (
@@ -60,20 +60,6 @@ class Quantization:
     zero_point: NDArray[np.int64]
     axis: int
     details: Mapping[str, Value] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Nibbles:
-    """4-bit integers as the file has them: two to a byte, the lower half first, the last one's other half unused."""
-
-    buffer: NDArray[np.uint8]
-    shape: tuple[int, ...]
-
-    def unpacked(self) -> NDArray[np.int8]:
-        pairs = np.stack([self.buffer << 4, self.buffer & 0xF0], axis=1).reshape(-1)
-        values: NDArray[np.int8] = (pairs.view(np.int8) >> 4)[: math.prod(self.shape)].reshape(self.shape)
-        values.flags.writeable = False
-        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +121,11 @@ class Signature:
     subgraph: int
 
 
+T = TypeVar("T")
+Part = TypeVar("Part", Tensor, Operator)
+Known: TypeAlias = dict[tuple[str | int, ...], Any]  # kind and place of a table, and maybe index -> what it says
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A verified .tflite file. contract, card and tokenizer are None, {} and b"" where it is not one of ours.
@@ -161,9 +152,11 @@ class Graph:
     def sha256(self) -> str:
         """Hash of the content, in hex: the same however the file is laid out, and without `edge.label`."""
         metadata = {key: value for key, value in self.metadata.items() if key != "edge.label"}
-        digest = hashlib.sha256(b"edge canonical content 1")
-        _digest(digest.update, (self.subgraphs, self.signatures, metadata, self.description))
-        return digest.hexdigest()
+        content = (self.subgraphs, self.signatures, metadata, self.description)
+        if self.contract in (None, "1.0"):
+            return digest(b"edge canonical content 1", content)
+        # of files with many signatures, which have most of their parts in common, each part is hashed once
+        return digest(b"edge canonical content 2", content, (Tensor, Operator))
 
 
 def read(source: Path | str | bytes) -> Graph:
@@ -175,13 +168,22 @@ def read(source: Path | str | bytes) -> Graph:
     Raises:
         BadFile: it cannot be read, is not a .tflite, or anything in it is out of range.
     """
+    return _read(source, _graph)
+
+
+def claims_contract(source: Path | str | bytes) -> bool:
+    """Whether a file says that it keeps our contract; nothing else of it is read or checked. BadFile as of read."""
+    return _read(source, _claims_contract)
+
+
+def _read(source: Path | str | bytes, what: Callable[[Reader, str], T]) -> T:
     name = "the model" if isinstance(source, bytes) else str(source)
     data = mapped.Bytes(source) if isinstance(source, bytes) else _load(Path(source))
     stem = "model" if isinstance(source, bytes) else Path(source).stem
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise BadFile(f"{name} is not a .tflite file", "`edge convert` makes one from a checkpoint")
     try:
-        return _graph(Reader(data), stem)
+        return what(Reader(data), stem)
     except Malformed as error:
         raise BadFile(f"{name} is not a valid .tflite file: {error}", HINT) from error
     except READ_ERRORS as error:
@@ -206,14 +208,16 @@ def _graph(reader: Reader, stem: str) -> Graph:
         raise Malformed("it keeps weights in other files, which is not supported")
     buffers = [_buffer(reader, table) for table in reader.tables(model, "Buffers")]
     opcodes = [_opcode(reader, table) for table in reader.tables(model, "OperatorCodes")]
-    subgraphs = tuple(_subgraph(reader, table, buffers, opcodes) for table in reader.tables(model, "Subgraphs"))
+    known: Known = {}
+    subgraphs = tuple(_subgraph(reader, table, buffers, opcodes, known) for table in reader.tables(model, "Subgraphs"))
     if not subgraphs:
         raise Malformed("it has no subgraph")
     check_calls((operator.options for subgraph in subgraphs for operator in subgraph.operators), len(subgraphs))
     signatures = _signatures(reader, model, subgraphs)
     metadata = _metadata(reader, model, buffers)
     shapes = {name: (_border(signature.inputs), _border(signature.outputs)) for name, signature in signatures.items()}
-    version, card = contract.check(metadata, shapes)
+    open_tensors = {name: _open(signature) for name, signature in signatures.items()}
+    version, card = contract.check(metadata, shapes, open_tensors)
     return Graph(
         subgraphs=subgraphs,
         signatures=signatures,
@@ -225,6 +229,16 @@ def _graph(reader: Reader, stem: str) -> Graph:
         card=card,
         name=str(card.get("name", stem)),
     )
+
+
+def _claims_contract(reader: Reader, stem: str) -> bool:
+    tables = reader.tables(reader.table(schema.Model.GetRootAs(reader.data)), "Metadata")
+    return "edge.contract" in [reader.text(table.Name(), "the name of metadata") for table in tables]
+
+
+def _open(signature: Signature) -> dict[str, tuple[int, ...]]:
+    border = {**signature.outputs, **signature.inputs}
+    return {name: tensor.shape_signature for name, tensor in border.items() if -1 in tensor.shape_signature}
 
 
 def _border(tensors: Mapping[str, Tensor]) -> contract.Border:
@@ -253,14 +267,10 @@ def _opcode(reader: Reader, table: Any) -> tuple[str, int, str]:
 
 
 def _subgraph(
-    reader: Reader, table: Any, buffers: list[NDArray[np.uint8]], opcodes: list[tuple[str, int, str]]
+    reader: Reader, table: Any, buffers: list[NDArray[np.uint8]], opcodes: list[tuple[str, int, str]], known: Known
 ) -> Subgraph:
-    tensors = tuple(
-        _tensor(reader, tensor, index, buffers) for index, tensor in enumerate(reader.tables(table, "Tensors"))
-    )
-    operators = tuple(
-        _operator(reader, operator, index, opcodes) for index, operator in enumerate(reader.tables(table, "Operators"))
-    )
+    tensors = _each(reader, table, "Tensors", known, lambda part, index: _tensor(reader, part, index, buffers))
+    operators = _each(reader, table, "Operators", known, lambda part, index: _operator(reader, part, index, opcodes))
     subgraph = Subgraph(
         name=reader.text(table.Name(), "a subgraph's name"),
         tensors=tensors,
@@ -273,6 +283,18 @@ def _subgraph(
     written = [(operator.inputs, operator.outputs) for operator in operators]
     check_order(written, given, {tensor.index for tensor in tensors if tensor.is_variable}, len(tensors))
     return subgraph
+
+
+def _each(reader: Reader, subgraph: Any, name: str, known: Known, read: Callable[[Any, int], Part]) -> tuple[Part, ...]:
+    """The tensors or operators of a subgraph, read the first time that their table comes: subgraphs share them."""
+    parts = []
+    for index, table in enumerate(reader.tables(subgraph, name)):
+        place: tuple[str | int, ...] = (name, table._tab.Pos)
+        if (*place, index) not in known:
+            first: Part = known[place] if place in known else known.setdefault(place, read(table, index))
+            known[(*place, index)] = first if first.index == index else replace(first, index=index)
+        parts.append(known[(*place, index)])
+    return tuple(parts)
 
 
 def _tensor(reader: Reader, table: Any, index: int, buffers: list[NDArray[np.uint8]]) -> Tensor:
@@ -406,34 +428,3 @@ def _metadata(reader: Reader, model: Any, buffers: list[NDArray[np.uint8]]) -> d
         reader.spend(buffers[buffer].size // 16)
         metadata[name] = buffers[buffer].tobytes()
     return metadata
-
-
-def _digest(update: Callable[[bytes | memoryview], None], value: Any) -> None:
-    """Feeds value to a hash, each part after its kind and size, so that no two contents feed the same bytes."""
-    if isinstance(value, Mapping):
-        update(b"{%d" % len(value))
-        for key in sorted(value):
-            _digest(update, key)
-            _digest(update, value[key])
-    elif isinstance(value, tuple):
-        update(b"(%d" % len(value))
-        for item in value:
-            _digest(update, item)
-    elif isinstance(value, Nibbles):
-        _digest(update, value.unpacked())
-        mapped.forget(value.buffer)
-    elif isinstance(value, np.ndarray):
-        update(f"a{value.dtype.str}{list(value.shape)}".encode())
-        update(np.ascontiguousarray(value).data)
-        mapped.forget(value)
-    elif isinstance(value, bytes):
-        update(b"b%d:" % len(value) + value)
-    elif isinstance(value, str):
-        encoded = value.encode()
-        update(b"s%d:" % len(encoded) + encoded)
-    elif value is None or isinstance(value, bool | int | float):
-        update(f"{type(value).__name__}:{value!r};".encode())
-    else:
-        for item in fields(value):
-            if item.name != "buffer":  # where the bytes lie is layout, not content
-                _digest(update, getattr(value, item.name))

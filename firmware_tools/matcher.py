@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_tools.closed import closed
 from firmware_tools.graph import Graph, Operator, Signature, Subgraph, Tensor
 from firmware_tools.ops import Array
 
@@ -224,7 +225,7 @@ class Decoder(Net):
     """The subgraph of `decode` while it is matched; `rows` are the tensors that steps have computed."""
 
     def __init__(self, graph: Graph, signature: Signature, context: int | None) -> None:
-        super().__init__(graph.subgraphs[signature.subgraph])
+        super().__init__(closed(graph.subgraphs[signature.subgraph]))
         self.inputs = {tensor.index: name for name, tensor in signature.inputs.items()}
         self.outputs = {name: tensor.index for name, tensor in signature.outputs.items()}
         self.layers = sum(re.fullmatch(r"k_\d+", name) is not None for name in signature.inputs)

@@ -113,6 +113,14 @@ def lay(matrix: NDArray[Any], features: frozenset[str]) -> NDArray[Any]:
     return interleave(matrix) if "mve" in features else matrix
 
 
+def laid_bytes(matrix: NDArray[Any], features: frozenset[str]) -> int:
+    """How many bytes `lay` gives, without laying it."""
+    rows, columns = matrix.shape
+    if matrix.dtype == np.int8:
+        return padded(rows) * (-(-columns // LANES) * LANES if "mve" in features else padded(columns))
+    return (padded(rows) if "mve" in features else int(rows)) * int(columns) * int(matrix.itemsize)
+
+
 def sequential_sum(terms: NDArray[Any], axis: int = -1) -> NDArray[np.float32]:
     """The float32 sum along one axis, first to last, as a C loop that starts at 0 computes it."""
     sums: NDArray[np.float32] = np.add.accumulate(terms, axis=axis, dtype=np.float32)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from firmware_tools import ops, shapes
+from firmware_tools.closed import closed
 from firmware_tools.graph import Graph, Operator, Subgraph, Tensor
 from firmware_tools.ops import Array, Run, Unsupported
 
@@ -31,7 +32,7 @@ def simplified(graph: Graph, index: int = 0) -> Subgraph:
     Raises:
         Unsupported: a loop ends when the input says so, or is too long.
     """
-    subgraph = graph.subgraphs[index]
+    subgraph = closed(graph.subgraphs[index])
     simplifier = _Simplifier(graph, subgraph)
     places = {number: number for number in range(len(subgraph.tensors))}
     simplifier.walk(subgraph, places)

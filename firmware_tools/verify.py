@@ -33,6 +33,7 @@ class Reader:
     def __init__(self, data: bytes | Mapped) -> None:
         self.data: Bytes | Mapped = data if isinstance(data, Bytes | Mapped) else Bytes(data)
         self._left = min(MAX_PARTS, 4096 + 2 * len(data))  # honest files share tables, but few of them
+        self._sound: set[int] = set()  # where tables begin that have been checked
 
     def spend(self, parts: int) -> None:
         """Accounts for parts about to be read; Malformed once the file has unfolded into too many."""
@@ -42,8 +43,10 @@ class Reader:
 
     def table(self, table: Any) -> Any:
         """The same accessor object, its table and vtable checked to lie within the file."""
-        self.spend(1)
         position, size = table._tab.Pos, len(self.data)
+        if position in self._sound:
+            return table
+        self.spend(1)
         if position % 4 or not 4 <= position <= size - 4:
             raise Malformed("a table lies outside the file")
         vtable = position - struct.unpack_from("<i", self.data, position)[0]
@@ -57,6 +60,7 @@ class Reader:
         for offset in struct.unpack_from(f"<{vtable_size // 2 - 2}H", self.data, vtable + 4):
             if offset and not 4 <= offset < table_size:
                 raise Malformed("a field lies outside its table")
+        self._sound.add(position)
         return table
 
     def tables(self, owner: Any, name: str) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from firmware_tools.errors import BadFile
@@ -59,6 +60,7 @@ class _Parsed:
     added: Mapping[int, bool]  # id -> is it special
 
 
+@lru_cache(maxsize=2)  # who reads a model's file, runs it and makes its tokenizer reads the same three times
 def read(tokenizer_json: bytes) -> Vocabulary:
     """Reads and checks a tokenizer.json; BadFile where it is not one, is damaged, or is not BPE."""
     parsed = _parse(tokenizer_json)
@@ -86,6 +88,12 @@ def read(tokenizer_json: bytes) -> Vocabulary:
         characters=characters,
         can_encode=True,
     )
+
+
+def added_tokens(tokenizer_json: bytes) -> dict[str, int]:
+    """The tokens that a tokenizer.json sees in a text before it splits it, special or not, with their ids."""
+    parsed = _parse(tokenizer_json)
+    return {parsed.strings[id]: id for id in parsed.added}
 
 
 def size_bytes(vocabulary: Vocabulary) -> int:
@@ -200,7 +208,7 @@ def _merges(model: Mapping[str, Any], ids: Mapping[str, int]) -> tuple[Merge, ..
             raise _bad(f"has a merge {rank} that is not a pair of tokens")
         left, right = pair
         result = left + right.removeprefix(inner if isinstance(inner, str) else "")
-        if not {left, right, result} <= ids.keys():
+        if left not in ids or right not in ids or result not in ids:
             raise _bad(f"has a merge {rank} of tokens that are not in the vocabulary")
         merge = (ids[left], ids[right], ids[result])
         if merges.setdefault(merge[:2], merge) is not merge:
@@ -304,8 +312,8 @@ def _pieces(parsed: _Parsed, byte_ids: set[int], marks: bool) -> tuple[bytes, ..
             piece = bytes([int(string[3:5], 16)])
         elif id in parsed.added:
             piece = b"" if parsed.added[id] else string.encode()
-        elif byte_level and all(character in alphabet for character in string):
-            piece = bytes(alphabet[character] for character in string)
+        elif byte_level and alphabet.keys() >= set(string):
+            piece = bytes(map(alphabet.__getitem__, string))
         else:
             piece = (string.replace(WORD_MARK, " ") if marks else string).encode()
         if len(piece) > MAX_PIECE_BYTES:

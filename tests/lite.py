@@ -16,11 +16,14 @@ Array = NDArray[Any]
 
 
 class Model:
-    """Both signatures over one cache; kernels is a key of RESOLVERS."""
+    """Both signatures over one cache; kernels is a key of RESOLVERS.
 
-    def __init__(self, data: bytes, kernels: str, filling: float = 0.0) -> None:
+    slots: positions that the cache is given, where the file leaves that open; 0 for all of the context.
+    """
+
+    def __init__(self, data: bytes, kernels: str, filling: float = 0.0, slots: int = 0) -> None:
         shape = graph.read(data).card["architecture"]
-        self.size = (shape["kv_heads"], shape["context"], shape["head_dim"])
+        self.size = (shape["kv_heads"], slots or shape["context"], shape["head_dim"])
         self.count = shape["prefill"]
         lite = Interpreter(model_content=data, experimental_op_resolver_type=RESOLVERS[kernels], num_threads=1)
         self._decode = lite.get_signature_runner("decode")
@@ -51,4 +54,4 @@ class Model:
         groups, _, head_dim = self.size
         for name, cache in self.caches.items():
             new = outputs[f"{name[0]}_new_{name[2:]}"].reshape(groups, -1, head_dim)
-            cache[:, position : position + length] = new[:, :length]
+            cache[:, position : position + length] = new[:, : min(length, self.size[1] - position)]

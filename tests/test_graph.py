@@ -154,6 +154,23 @@ def test_hash_sees_the_content(model: bytes, change: Callable[[Any], None]) -> N
     assert graph.read(remodel.edited(model, change)).sha256 != graph.read(model).sha256
 
 
+def test_hash_of_an_open_cache_sees_the_content_and_not_the_layout() -> None:
+    """There each tensor and operator is hashed by itself, and once where signatures share it."""
+    model = convert(tiny.checkpoint(layers=1), open_cache=True)
+    again = remodel.edited(model, lambda m: None)  # written anew no two signatures share a table
+    assert len(again) > len(model) and graph.read(again).sha256 == graph.read(model).sha256
+    hashes = {graph.read(remodel.edited(model, change)).sha256 for change in CHANGES}
+    assert len(hashes - {graph.read(model).sha256}) == len(CHANGES)
+
+
+def test_what_signatures_share_is_read_once() -> None:
+    read = graph.read(convert(tiny.checkpoint()))
+    decode, prefill = (read.subgraphs[read.signatures[name].subgraph] for name in ("decode", "prefill"))
+    shared = {id(tensor) for tensor in decode.tensors} & {id(tensor) for tensor in prefill.tensors}
+    assert len(shared) > len(decode.tensors) // 4
+    assert all(tensor.index == i for graph in read.subgraphs for i, tensor in enumerate(graph.tensors))
+
+
 # --- damaged files
 
 
@@ -382,6 +399,22 @@ def test_other_contracts_are_refused(model: bytes, version: bytes, message: str)
 def test_a_minor_version_is_read(model: bytes) -> None:
     newer = remodel.edited(model, lambda m: remodel.metadata(m, "edge.contract", b"1.7"))
     assert graph.read(newer).contract == "1.7"
+
+
+def test_whether_a_file_claims_the_contract(model: bytes, small: bytes) -> None:
+    """What decides how a file is run is what reading it whole finds; damage is a BadFile or of no matter to it."""
+    assert graph.claims_contract(model) and not graph.claims_contract(small)
+    random_ = random.Random(5)
+    outcomes = set()
+    for _ in range(400):
+        data = bytearray(model)
+        for _ in range(3):
+            data[random_.randrange(2000) - random_.choice([0, 2000])] = random_.randrange(256)
+        try:
+            outcomes.add(graph.claims_contract(bytes(data)))
+        except BadFile:
+            outcomes.add(None)
+    assert {True, None} <= outcomes
 
 
 @pytest.mark.parametrize("key", ["edge.contract", "edge.card", "edge.tokenizer"])

@@ -398,3 +398,20 @@ def test_every_op_has_a_case() -> None:
     """Those of other .tflite files and of block floating point are tested in files of their own."""
     elsewhere = {n for n in ops.names() if hasattr(ops.load(n), "OPERATORS") or "bfp" in n}
     assert {case.call.op for case in CASES} == set(ops.names()) - elsewhere
+
+
+@pytest.mark.parametrize("features", ["", "dsp", "dsp mve", "v6m", "v6m wide"])
+@pytest.mark.parametrize("op", ["fully_connected", "fully_connected_bfp"])
+def test_weight_bytes_are_those_of_the_layout(op: str, features: str) -> None:
+    """They are counted without laying weights out, which takes long for a large model."""
+    has = frozenset(features.split())
+    for n, k, dtype in itertools.product((1, 4, 7), (3, 16, 18), (np.int8, np.float32)):
+        if op.endswith("bfp") and dtype == np.float32:
+            continue
+        constants = {
+            "weights": np.ones((n, k), dtype),
+            "scales": np.ones(n, np.float32),
+            "bias": np.ones(n, np.float32),
+        }
+        call = Call(op, (0,), (1,), constants)
+        assert ops.weight_bytes(call, has) == sum(array.nbytes for array in ops.layout(call, has).values())

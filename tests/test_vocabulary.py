@@ -111,6 +111,7 @@ def test_a_damaged_file_is_one_clear_error(name: str) -> None:
 
 def test_an_oversized_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "MAX_JSON_BYTES", len(TRAINED) - 1)
+    vocabulary.read.cache_clear()
     with pytest.raises(BadFile, match="more than"):
         vocabulary.read(TRAINED)
 

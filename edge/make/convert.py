@@ -13,12 +13,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.make import lengths as of_lengths
 from edge.make import tflite
 from edge.make.calibrate import Calibration, own_samples
 from edge.make.checked import Checked
 from edge.make.checkpoints import Architecture, Checkpoint, bias_shapes, shapes_beside
 from edge.make.decoder import Decoder, decode_graph, prefill_graph
 from edge.make.gapped import check_size
+from edge.make.lengths import Lengths
 from edge.make.quantize import SCHEMES, STATIC, static_decoder
 from edge.make.quantize.activations import calibrated
 from edge.make.quantize.layerwise import PARTS, Progress, silent, tokens
@@ -30,11 +32,9 @@ from edge.replacing import replacing
 from firmware_tools import graph
 from firmware_tools.errors import BadFile, UserError
 
-CONTRACT = b"1.0"
+CONTRACT, CONTRACT_OF_OPEN_CACHE = b"1.0", b"1.1"  # a file says the lowest version that knows all that is in it
 RUNTIMES = ("2.14",)  # of tflite-runtime, older than LiteRT and still the one for 32-bit Raspberry Pis
 OLD_SCHEMES = ("int8", "float16", "float32")  # what these compute rightly
-CONTEXT = 2048  # positions, where the caller does not say: LiteRT attends to every one, filled or not
-PREFILL = 16  # tokens of one run of the signature `prefill`, where the caller does not say
 
 
 def convert(
@@ -43,6 +43,7 @@ def convert(
     context: int | None = None,
     prefill: int | None = None,
     *,
+    open_cache: bool | None = None,
     calibration: Calibration | None = None,
     runtime: str | None = None,
     budget: Budget | None = None,
@@ -54,7 +55,8 @@ def convert(
         checkpoint: what to convert.
         scheme: one of quantize.SCHEMES, the type of the weights; activations are float32 but in quantize.STATIC.
         context: positions of the KV cache, at most those the checkpoint was trained with; by default these, or CONTEXT.
-        prefill: tokens of one run of the signature `prefill`, at least 2; by default 16 or the context.
+        prefill: tokens of one run of the signature `prefill`, at least 2; by default what lengths.py chooses.
+        open_cache: may the cache be given fewer positions than the context? By default what lengths.py chooses.
         calibration: texts for schemes that measure activations; by default they take samples of the model's own.
         runtime: the oldest runtime that must compute the file: None for LiteRT, or one of RUNTIMES.
         budget: of the scheme `mixed`.
@@ -66,7 +68,8 @@ def convert(
     """
     file = io.BytesIO()
     rounding = Rounding(calibration, budget or Budget(), progress)
-    _write(file, checkpoint, scheme, context, prefill, runtime, rounding, as_it_is)
+    lengths = _lengths(checkpoint, scheme, runtime, context, prefill, open_cache)
+    _write(file, checkpoint, scheme, lengths, runtime, rounding, as_it_is)
     model = file.getvalue()
     _read_back(model)
     return model
@@ -79,6 +82,7 @@ def convert_to(
     context: int | None = None,
     prefill: int | None = None,
     *,
+    open_cache: bool | None = None,
     calibration: Calibration | None = None,
     runtime: str | None = None,
     budget: Budget | None = None,
@@ -91,33 +95,48 @@ def convert_to(
     .tflite, until all is.
     """
     rounding = Rounding(calibration, budget or Budget(), progress)
+    lengths = _lengths(checkpoint, scheme, runtime, context, prefill, open_cache)
     with replacing(path) as file, Spill(path) as spill:
-        _write(file, checkpoint, scheme, context, prefill, runtime, rounding, spill.keep)
+        _write(file, checkpoint, scheme, lengths, runtime, rounding, spill.keep)
         file.flush()
         return _read_back(Path(file.name))
+
+
+def _lengths(
+    checkpoint: Checkpoint,
+    scheme: str,
+    runtime: str | None,
+    context: int | None,
+    prefill: int | None,
+    open_cache: bool | None,
+) -> Lengths:
+    """What the file will have, of arguments that are in range."""
+    if scheme not in SCHEMES:
+        raise UserError(f"{scheme!r} is not a quantization", f"choose one of {', '.join(SCHEMES)}")
+    _check_runtime(runtime, scheme)
+    if runtime or scheme in STATIC:  # neither is run in the interface that changes lengths as it goes
+        open_cache = False
+    # machines of the older runtime pay for every row of padding: their prefill is that of small models
+    weight_bytes = 0 if runtime else _size_bytes(_checked(checkpoint), scheme)
+    return of_lengths.chosen(checkpoint.architecture, weight_bytes, context, prefill, open_cache)
 
 
 def _write(
     file: BinaryIO,
     checkpoint: Checkpoint,
     scheme: str,
-    context: int | None,
-    prefill: int | None,
+    lengths: Lengths,
     runtime: str | None,
     rounding: Rounding,
     keep: Keep,
 ) -> None:
     shape = checkpoint.architecture
-    context = min(shape.context, CONTEXT) if context is None else context
-    prefill = min(PREFILL, context) if prefill is None else prefill
-    _check_arguments(shape, scheme, context, prefill)
-    _check_runtime(runtime, scheme)
     weights = _checked(checkpoint)
     check_size(_size_bytes(weights, scheme))
     if scheme in STATIC:
         whole = dataclasses.replace(checkpoint, weights=weights)
         texts = rounding.calibration or own_samples(whole)
-        graphs, said = _static_graphs(whole, scheme, context, prefill, texts), {"calibration": texts.source}
+        graphs, said = _static_graphs(whole, scheme, lengths, texts), {"calibration": texts.source}
     else:
         if rounding.calibration is None and needs_texts(scheme):
             texts = own_samples(dataclasses.replace(checkpoint, weights=weights), tokens(shape))
@@ -125,12 +144,14 @@ def _write(
         rounding = dataclasses.replace(rounding, grids=checkpoint.grids)
         made, said = matrices(shape, weights, scheme, rounding, keep)
         biases = _biases(shape, weights)
-        decoder = Decoder(shape, context, made, _norms(weights), biases, scaled_apart=runtime == "2.14")
-        graphs = [decode_graph(decoder), prefill_graph(decoder, prefill)]
+        decoder = Decoder(
+            shape, lengths.context, made, _norms(weights), biases, lengths.open_cache, scaled_apart=runtime == "2.14"
+        )
+        graphs = [decode_graph(decoder), prefill_graph(decoder, lengths.prefill)]
     metadata = {
-        "edge.contract": CONTRACT,
+        "edge.contract": CONTRACT_OF_OPEN_CACHE if lengths.open_cache else CONTRACT,
         "edge.tokenizer": checkpoint.tokenizer,
-        "edge.card": card_json(checkpoint, scheme, context, prefill, said),
+        "edge.card": card_json(checkpoint, scheme, lengths, said),
     }
     tflite.write(graphs, metadata, "edge decoder 1.0", file)
 
@@ -145,12 +166,10 @@ def _read_back(model: bytes | Path) -> graph.Graph:
         raise BadFile(f"the checkpoint does not make a model: {cause}", hint) from error
 
 
-def _static_graphs(
-    checkpoint: Checkpoint, scheme: str, context: int, prefill: int, texts: Calibration
-) -> list[Subgraph]:
+def _static_graphs(checkpoint: Checkpoint, scheme: str, lengths: Lengths, texts: Calibration) -> list[Subgraph]:
     """Both signatures over integers, measured on texts."""
-    decoder = calibrated(checkpoint, scheme, context, texts)
-    return [static_decoder.decode_graph(decoder), static_decoder.prefill_graph(decoder, prefill)]
+    decoder = calibrated(checkpoint, scheme, lengths.context, texts)
+    return [static_decoder.decode_graph(decoder), static_decoder.prefill_graph(decoder, lengths.prefill)]
 
 
 def save(model: bytes, path: Path) -> None:
@@ -159,9 +178,7 @@ def save(model: bytes, path: Path) -> None:
         file.write(model)
 
 
-def card_json(
-    checkpoint: Checkpoint, scheme: str, context: int, prefill: int, said: Mapping[str, Any] | None = None
-) -> bytes:
+def card_json(checkpoint: Checkpoint, scheme: str, lengths: Lengths, said: Mapping[str, Any] | None = None) -> bytes:
     """The metadata `edge.card`: the checkpoint's card and what the conversion decided, ASCII JSON, keys sorted."""
     shape = checkpoint.architecture
     architecture = {
@@ -172,8 +189,8 @@ def card_json(
         "heads": shape.heads,
         "kv_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
-        "context": context,
-        "prefill": prefill,
+        "context": lengths.context,
+        "prefill": lengths.prefill,
         "rope_theta": shape.rope_theta,
         "norm_eps": shape.norm_eps,
         **({} if shape.rope_scaling is None else {"rope_scaling": dataclasses.asdict(shape.rope_scaling)}),
@@ -183,16 +200,6 @@ def card_json(
         return json.dumps(card, sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
     except (TypeError, ValueError) as error:
         raise BadFile(f"the checkpoint's card is not JSON: {error}", "use strings, finite numbers and lists") from error
-
-
-def _check_arguments(shape: Architecture, scheme: str, context: int, prefill: int) -> None:
-    if scheme not in SCHEMES:
-        raise UserError(f"{scheme!r} is not a quantization", f"choose one of {', '.join(SCHEMES)}")
-    if not 2 <= context <= shape.context:
-        hint = f"choose 2 to {shape.context}, what the checkpoint was trained with"
-        raise UserError(f"a context of {context} positions is out of range", hint)
-    if not 2 <= prefill <= context:
-        raise UserError(f"a prefill of {prefill} tokens is out of range", f"choose 2 to {context}, the context")
 
 
 def _check_runtime(runtime: str | None, scheme: str) -> None:

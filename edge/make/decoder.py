@@ -1,8 +1,10 @@
 """The graph of a Llama-family decoder: the signatures `decode` (one token) and `prefill` (N) of docs/model-file.md.
 
-Both are the same layers over R rows of hidden state, R being 1 or N. What only the position decides (the rows of the
-RoPE tables, the mask over the cache) is computed once, before the first layer, so that all that follows is made of ops
-which XNNPACK takes. Shapes in comments: R rows, H query heads, G key-value heads, D head dimension, T cache positions.
+Both are the same layers over R rows of hidden state, R being 1 or N, and over a cache of S positions: all T of the
+context, or, where the cache is `open`, as many as whoever runs the graph gives it. What only the position decides (the
+rows of the RoPE tables, the mask over the cache) is computed once, before the first layer, so that all that follows is
+made of ops which XNNPACK takes. Shapes in comments: R rows, H query heads, G key-value heads, D head dimension, S cache
+positions; those in the file have T for S.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ PER_CHANNEL_VERSION, HYBRID_VERSION = 12, 3
 class Decoder:
     """What the graph is made of; `norms` are float32 [dim], `matrices` hold the keys `embedding`, `head` and, for each
     layer i, `i.qkv`, `i.o`, `i.gate_up`, `i.down`. Where the head is tied it is the same object as the embedding.
-    `biases` hold what is added after a matrix, under its key, where it has one.
+    `biases` hold what is added after a matrix, under its key, where it has one. open_cache: the cache may be given any
+    length up to the context.
     """
 
     architecture: Architecture
@@ -39,6 +42,7 @@ class Decoder:
     matrices: Mapping[str, Matrix]
     norms: Mapping[str, NDArray[np.float32]]
     biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    open_cache: bool = False
     scaled_apart: bool = False  # for runtimes that know one scale for a matrix: that is 1, and MUL by the rows' follows
 
 
@@ -98,7 +102,7 @@ class _Rows:
         self.heads, self.kv_heads, self.head_dim = shape.heads, shape.kv_heads, shape.head_dim
         names = [f"{side}_{layer}" for side in "kv" for layer in range(shape.layers)]
         size = self.kv_heads * decoder.context * self.head_dim
-        self.caches = {name: graph.input(name, [size], np.float32) for name in names}
+        self.caches = {name: graph.input(name, [size], np.float32, decoder.open_cache) for name in names}
         tables = rope.tables(shape, decoder.context)
         self.cos, self.sin = (
             self.gather(graph.constant(name, table), positions, name)
@@ -149,9 +153,32 @@ class _Rows:
         ]
 
     def _mask(self, position: int) -> int:
-        """[T]: VISIBLE below position, MASKED from there on, for MINIMUM with the scores over the cache."""
-        slots = self.graph.constant("slots", np.arange(self.decoder.context, dtype=np.int32))
-        return self._visible_where_less(slots, position, [self.decoder.context])[-1]
+        """[S]: VISIBLE below position, MASKED from there on, for MINIMUM with the scores over the cache."""
+        fixed = np.arange(self.decoder.context, dtype=np.int32)
+        if not self.decoder.open_cache:
+            return self._visible_where_less(self.graph.constant("slots", fixed), position, fixed.shape)[-1]
+        row = self.graph.constant("row", np.array([self.kv_heads * self.head_dim], np.int32))
+        options = schema.MulOptionsT()
+        (limit,) = self.graph.add("MUL", [position, row], [1], name="slots", options=options, dtype=np.int32)
+        return self._visible_where_less(self._places(), limit, fixed.shape)[-1]
+
+    def _places(self) -> int:
+        """[S]: 0, G * D, 2 * G * D …, by the length the cache is given; computed when LiteRT lays out memory."""
+        add, integers = self.graph.add, schema.TensorType.INT32
+        shape_of, first = schema.ShapeOptionsT(outType=integers), schema.StridedSliceOptionsT(shrinkAxisMask=1)
+        (shape,) = add("SHAPE", [self.caches["k_0"]], [1], name="slots", options=shape_of, dtype=np.int32)
+        zero, one = (self.graph.constant("slots", np.array([i], np.int32)) for i in (0, 1))
+        (length,) = add("STRIDED_SLICE", [shape, zero, one, one], [], name="slots", options=first, dtype=np.int32)
+        start, step = (self.graph.constant("slots", np.array(i, np.int32)) for i in (0, self.kv_heads * self.head_dim))
+        ranged = schema.RangeOptionsT()
+        return add(
+            "RANGE", [start, length, step], [self.decoder.context], name="slots", options=ranged, dtype=np.int32
+        )[0]
+
+    def _cached(self, cache: str, name: str) -> int:
+        """A cache as [G, S, D]."""
+        shape = [self.kv_heads, self.decoder.context, self.head_dim]
+        return self._reshape(self.caches[cache], shape, name, open_axis=1 if self.decoder.open_cache else None)
 
     def _causal(self) -> int:
         """[H / G * R, R]: a new row sees itself and the new rows before it."""
@@ -199,18 +226,38 @@ class _Rows:
 
     def _attend(self, query: int, layer: int, keys: int, values: int) -> int:
         """query [G, H / G * R, D], keys and values of the new rows [G, R, D] -> [G, H / G * R, D]."""
-        context = self.decoder.context
-        cache_shape = [self.kv_heads, context, self.head_dim]
-        old_keys = self._reshape(self.caches[f"k_{layer}"], cache_shape, "k_old")
-        old_values = self._reshape(self.caches[f"v_{layer}"], cache_shape, "v_old")
+        old_keys, old_values = self._cached(f"k_{layer}", "k_old"), self._cached(f"v_{layer}", "v_old")
         old = self._minimum(self._matmul(query, old_keys, "scores", transposed=True), self.mask)
         new = self._matmul(query, keys, "scores", transposed=True)
         if self.count > 1:
             new = self._apart(self._minimum(new, self.causal))
         probabilities = self._softmax(self._concatenate(old, new, "scores"))
-        old = self._matmul(self._slice(probabilities, 2, 0, context, "p_old"), old_values, "mix")
-        new = self._matmul(self._slice(probabilities, 2, context, self.count, "p_new"), values, "mix")
+        old = self._matmul(self._of_old(probabilities), old_values, "mix")
+        new = self._matmul(self._of_new(probabilities), values, "mix")
         return self._add(old, new, "mix")
+
+    def _of_old(self, probabilities: int) -> int:
+        """Those of the cache, of [G, H / G * R, S + R]."""
+        if self.decoder.open_cache:
+            return self._cut(probabilities, 0, -self.count, self.decoder.context, "p_old")
+        return self._slice(probabilities, 2, 0, self.decoder.context, "p_old")
+
+    def _of_new(self, probabilities: int) -> int:
+        """Those of the new rows, which are the last R."""
+        if self.decoder.open_cache:
+            return self._cut(probabilities, -self.count, 0, self.count, "p_new")
+        return self._slice(probabilities, 2, self.decoder.context, self.count, "p_new")
+
+    def _cut(self, x: int, begin: int, end: int, count: int, name: str) -> int:
+        """x[:, :, begin:end], both counted from the end of an axis of open length; 0 is its beginning or its end."""
+        ends = [self.graph.constant(name, np.array([0, 0, place], np.int32)) for place in (begin, end)]
+        step = self.graph.constant("step", np.ones(3, np.int32))
+        whole, cut = 0b011, 0b100  # bits of axes: those of a mask begin or end where the axis does
+        options = schema.StridedSliceOptionsT(
+            beginMask=whole | (0 if begin else cut), endMask=whole | (0 if end else cut)
+        )
+        shape = [*self.graph.shape(x)[:2], count]
+        return self.graph.add("STRIDED_SLICE", [x, *ends, step], shape, name=name, options=options)[0]
 
     def _to_heads(self, x: int, heads: int) -> int:
         """[R, heads * D] -> [heads, R, D]."""
@@ -331,8 +378,9 @@ class _Rows:
         options = schema.ConcatenationOptionsT(axis=len(shape) - 1)
         return self.graph.add("CONCATENATION", [a, b], shape, name=name, options=options)[0]
 
-    def _reshape(self, x: int, shape: Sequence[int], name: str) -> int:
-        options = schema.ReshapeOptionsT(newShape=list(shape))
+    def _reshape(self, x: int, shape: Sequence[int], name: str, open_axis: int | None = None) -> int:
+        """open_axis: the axis that has what is left, where x may have another length."""
+        options = schema.ReshapeOptionsT(newShape=[-1 if i == open_axis else size for i, size in enumerate(shape)])
         return self.graph.add("RESHAPE", [x], shape, name=name, options=options)[0]
 
     def _swap(self, x: int, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,19 @@ from typing import Any
 from edge.make import memory_plan
 from edge.make.memory_plan import Region
 from edge.terminal import clean, one_line
-from firmware_tools import boards, costs, graph, lower
+from firmware_tools import boards, costs, graph, lower, vocabulary
 from firmware_tools.bfp_program import for_board
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
-from firmware_tools.compile import decoder_program, is_decoder, needs, rows_at_once
+from firmware_tools.compile import (
+    Needs,
+    check_options,
+    decoder_needs,
+    decoder_program,
+    is_decoder,
+    needs,
+    rows_at_once,
+)
 from firmware_tools.errors import UserError
 from firmware_tools.lower import Refusal
 from firmware_tools.program import DecoderProgram, Program, UnfusedProgram
@@ -89,7 +97,8 @@ def summarize(
     summary = _stored(model, path)
     try:
         program = decoder_program(model, context) if is_decoder(model) else lower.program(model, signature)
-        fits = tuple(_fit(model, _on(program, board), board, context, signature) for board in chosen)
+        check_options(model, context, signature)
+        fits = _fits(model, program, chosen, signature)
     except UserError as error:
         refused = () if is_decoder(model) else _refusals(model, signature)
         return dataclasses.replace(summary, reason=error.message, hint=error.hint or None, unsupported=refused)
@@ -173,8 +182,24 @@ def _parameters(program: Program) -> int:
     return sum(trained.values())
 
 
-def _fit(model: graph.Graph, program: Program, board: Board, context: int | None, signature: str | None) -> Fit:
-    memory = needs(model, board, context, signature)
+def _fits(model: graph.Graph, program: Program, chosen: Sequence[Board], signature: str | None) -> tuple[Fit, ...]:
+    """One for each board; the model is laid out once for all cores that can do the same: that decides what it takes."""
+    tokenizer = vocabulary.read(model.tokenizer) if is_decoder(model) else None
+    laid_out: dict[frozenset[str], tuple[Program, Needs, int]] = {}
+    fits = []
+    for board in chosen:
+        if board.features not in laid_out:
+            if tokenizer is not None and isinstance(program, DecoderProgram):
+                memory = decoder_needs(program, tokenizer, board)
+            else:
+                memory = needs(model, board, signature=signature)
+            computed = _on(program, board)
+            laid_out[board.features] = computed, memory, costs.weight_bytes(computed, board)
+        fits.append(_fit(board, *laid_out[board.features]))
+    return tuple(fits)
+
+
+def _fit(board: Board, program: Program, memory: Needs, weight_bytes_read: int) -> Fit:
     flash = memory.weight_bytes + memory.vocabulary_bytes + CODE_BYTES
     ram = memory.arena_bytes + memory.kv_cache_bytes + memory.input_bytes + board.stack_bytes
     return Fit(
@@ -188,7 +213,7 @@ def _fit(model: graph.Graph, program: Program, board: Board, context: int | None
         flash_missing_bytes=max(0, flash - board.flash.size_bytes),
         ram_missing_bytes=max(0, ram - board.ram.size_bytes),
         can_encode=memory.can_encode,
-        weight_bytes_read=costs.weight_bytes(program, board),
+        weight_bytes_read=weight_bytes_read,
         predicted=_predicted(program, board) if isinstance(program, DecoderProgram) else {},
         input_bytes=memory.input_bytes,
     )

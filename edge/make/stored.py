@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_tools.content import Nibbles
 from firmware_tools.errors import UserError
-from firmware_tools.graph import Graph, Nibbles, Operator, Subgraph, Tensor
+from firmware_tools.graph import Graph, Operator, Subgraph, Tensor
 
 Array = NDArray[np.float32]
 

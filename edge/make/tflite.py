@@ -46,7 +46,7 @@ class Tensor:
     """One tensor of a subgraph; data is None for what is computed, 4-bit numbers lie in it two to a byte.
 
     scales [shape[0]] quantize integers per row, one scale and zero_point all of them; or block_scales, the index of a
-    float16 tensor [rows, blocks], does.
+    float16 tensor [rows, blocks], does. With `open` whoever runs the graph may give a tensor of rank 1 another length.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Tensor:
     scales: Array | None = None
     block_scales: int = -1
     zero_point: int = 0
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Subgraph:
     apart: set[int] = field(default_factory=set)
     _constants: dict[Hashable, int] = field(default_factory=dict)
 
-    def input(self, name: str, shape: Sequence[int], dtype: Any) -> int:
-        """Adds an input of the signature; returns its tensor's index."""
-        self.inputs[name] = self._add(Tensor(name, tuple(shape), TYPES[np.dtype(dtype)]))
+    def input(self, name: str, shape: Sequence[int], dtype: Any, open: bool = False) -> int:
+        """Adds an input of the signature; returns its tensor's index. open: its length is a default, not fixed."""
+        self.inputs[name] = self._add(Tensor(name, tuple(shape), TYPES[np.dtype(dtype)], open=open))
         return self.inputs[name]
 
     def output(self, name: str, tensor: int) -> None:
@@ -292,10 +293,11 @@ class _Writer:
             )
         shape = self._vector(tensor.shape, np.int32)
         name = self._string(tensor.name)
-        key = ("tensor", shape, name, tensor.type, buffer, scales)
-        return self._once(key, lambda: self._tensor_table(shape, name, tensor.type, buffer, scales))
+        signature = self._vector([-1], np.int32) if tensor.open else 0
+        key = ("tensor", shape, name, tensor.type, buffer, scales, signature)
+        return self._once(key, lambda: self._tensor_table(shape, name, tensor.type, buffer, scales, signature))
 
-    def _tensor_table(self, shape: int, name: int, type: Any, buffer: int, scales: int) -> int:
+    def _tensor_table(self, shape: int, name: int, type: Any, buffer: int, scales: int, signature: int) -> int:
         builder = self.builder
         schema.TensorStart(builder)
         schema.TensorAddShape(builder, shape)
@@ -304,6 +306,8 @@ class _Writer:
         schema.TensorAddName(builder, name)
         if scales:
             schema.TensorAddQuantization(builder, scales)
+        if signature:
+            schema.TensorAddShapeSignature(builder, signature)
         return int(schema.TensorEnd(builder))
 
     def _quantization(self, scales: Array, zero: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from firmware_tools.errors import UserError
 from firmware_tools.ops import Array, Call, Run, fastest
-from firmware_tools.packed import LANES, lay, padded, quantize, sequential_sum
+from firmware_tools.packed import LANES, laid_bytes, lay, padded, quantize, sequential_sum
 
 TILE, TILE_COLUMNS = 3, 256  # tokens that share what SMLAD needs of the weights, in rows whose sums fit 32 bits
 MOST_COLUMNS = 65536  # of int8 weights: a stored byte is at most 255, an integer of x 127, a sum below 2^31
@@ -52,6 +52,12 @@ def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
     if "scales" in call.constants and weights.shape[1] > MOST_COLUMNS:
         raise UserError(f"a matrix has {weights.shape[1]} columns; int8 kernels take {MOST_COLUMNS}")
     return {**call.constants, "weights": lay(weights, features)}
+
+
+def weight_bytes(call: Call, features: frozenset[str]) -> int:
+    """All of them, counted without laying them out."""
+    others = sum(array.nbytes for name, array in call.constants.items() if name != "weights")
+    return others + laid_bytes(call.constants["weights"], features)
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:

@@ -70,12 +70,25 @@ def stored(call: Call, features: frozenset[str]) -> Array:
     return np.ascontiguousarray(words).reshape(-1)
 
 
+def stored_bytes(call: Call, features: frozenset[str]) -> int:
+    n, k = call.constants["weights"].shape
+    if "v6m" not in features:
+        return int(call.constants["weights"].nbytes)
+    return padded(n) * padded(k) * (2 if "wide" in features else 1)
+
+
 def kernel(call: Call, features: frozenset[str]) -> str:
     return f"edge_fully_connected_bfp{form(features)}"
 
 
 def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:
     return {**call.constants, "weights": stored(call, features)}
+
+
+def weight_bytes(call: Call, features: frozenset[str]) -> int:
+    """All of them, counted without laying them out."""
+    others = sum(array.nbytes for name, array in call.constants.items() if name != "weights")
+    return others + stored_bytes(call, features)
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
