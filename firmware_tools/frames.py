@@ -20,6 +20,8 @@ the host may repeat itself whenever an answer is late.
     INPUT     offset u32 · bytes                             nothing              part of a plain model's inputs
     INVOKE    flags u32                                      ticks u64            one inference of a plain model
     OUTPUT    index u32 · offset u32                         bytes                as many as fit a packet
+    OPEN      JSON                                           nothing              a computer loads that model
+    FACTS                                                    JSON                 what a computer tells of itself now
     any                                                      ERROR: UTF-8 text
 
 GENERATE samples a token from the kept logits and computes it at the next position, count times. It stops after a stop
@@ -30,6 +32,9 @@ behind it is forgotten. Ticks are those of the device's clock and count computin
 HELLO says of which kind a model is: a language model takes PREFILL to ENCODE, a plain one INPUT, INVOKE and OUTPUT.
 INPUT counts bytes through all inputs as if they lay one after the other; they stay until others take their place. An
 inference starts from an empty state (variables of the model), unless INVOKE has the flag KEEP_STATE.
+
+A board holds one model, which is in its image. A computer (a Raspberry Pi) holds files, of which OPEN loads one in the
+place of the one before; it also answers FACTS: its clock, temperature, throttling if it can. Boards refuse both.
 
 Between zeros there may be nothing, and whoever sends may put a zero before a packet: text or garbage that came first
 then spoils no packet. WAKE before a packet brings a device with several modes into this one; for a device in frames
@@ -63,6 +68,8 @@ class Kind(IntEnum):
     INPUT = 8
     INVOKE = 9
     OUTPUT = 10
+    OPEN = 11
+    FACTS = 12
     ERROR = 0x7F
 
 
@@ -114,3 +121,10 @@ def unpack(data: bytes) -> Packet | None:
     if body is None or len(body) < 4 or binascii.crc_hqx(body[:-2], 0xFFFF) != struct.unpack("<H", body[-2:])[0]:
         return None
     return Packet(body[0], body[1], body[2:-2])
+
+
+def sequence_of(data: bytes) -> int | None:
+    """The sequence number of what unpack would read, without checking any of it: for who only passes packets on."""
+    if len(data) < 2:
+        return None
+    return data[1] if data[0] > 1 else 0

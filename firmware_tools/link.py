@@ -8,13 +8,15 @@ trusted: facts are checked, and control characters never reach a message.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +123,8 @@ class Link:
             raise self._no_answer("", boot_s)
         self._info = read_info(self._transport.name, answer)
         if self.clock.kind == "seconds":
-            self.clock = replace(self.clock, per_tick=1.0 / self._info.ticks_hz)
+            counting = self.clock.counting and not self._info.emulated  # an emulated computer has no time
+            self.clock = replace(self.clock, per_tick=1.0 / self._info.ticks_hz, counting=counting)
         return self._info
 
     @property
@@ -137,6 +140,25 @@ class Link:
                 f"not {sha256[:12]}",
                 "flash the image that was built from this model, or name the model that the device holds",
             )
+
+    def open(self, what: Mapping[str, Any], timeout_s: float = 120.0) -> None:
+        """Has a computer load one of the models it holds, in the place of the one before; hello tells of it then.
+
+        what: JSON of docs/link.md (`file_sha256`, `facts` and options). Boards, whose model is in the image, refuse.
+        """
+        self._info = None
+        self._request(Kind.OPEN, json.dumps(what).encode(), timeout_s)
+
+    def facts(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """What the computer at the other end tells of itself now; what it cannot tell is absent."""
+        answer = self._request(Kind.FACTS, b"", timeout_s or self._timeout_s)
+        try:
+            told = json.loads(answer)
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise self._malformed(Kind.FACTS)
+        return told
 
     def prefill(self, ids: Sequence[int], position: int = 0) -> int | None:
         """Computes ids at position and behind, and keeps the last one's logits; returns the sum of ticks.
@@ -259,9 +281,11 @@ class Link:
         self._sequence = (self._sequence + 1) & 0xFF
         self._seen.clear()
         packet = END + pack(Packet(self._sequence, kind, payload))
-        deadline = time.monotonic() + timeout_s
+        # what the line itself takes; the port's driver may hold what was written for so long
+        travel_s = len(packet) / getattr(self._transport, "bytes_per_s", float("inf"))
+        deadline = time.monotonic() + timeout_s + travel_s
         wake = self._mode != "frames" or time.monotonic() - self._heard > IDLE_S
-        pause_s = self._resend_s
+        pause_s = self._resend_s + travel_s
         while True:
             self._transport.write(WAKE + packet if wake else packet)
             answer, garbled = self._await(self._sequence, kind, pause_s, deadline)
@@ -270,7 +294,8 @@ class Link:
             if time.monotonic() >= deadline:
                 self._mode = ""
                 raise self._no_answer(f"to {kind.name}", timeout_s)
-            wake, pause_s = True, self._resend_s if garbled else min(2 * pause_s, LONGEST_RESEND_S)
+            again_s = self._resend_s + travel_s
+            wake, pause_s = True, again_s if garbled else max(again_s, min(2 * pause_s, LONGEST_RESEND_S))
         self._heard = time.monotonic()
         self._mode = "" if kind == Kind.LINES else "frames"
         if answer.kind == Kind.ERROR:

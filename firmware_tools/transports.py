@@ -19,6 +19,7 @@ from serial.tools import list_ports
 from firmware_tools.errors import LinkError
 
 MAX_TEXT = 200  # characters of a device that enter a message
+MAX_COMPLAINT = 1000  # of a process here, which names files
 
 T = TypeVar("T")
 
@@ -29,7 +30,11 @@ def clean(text: str, limit: int | None = MAX_TEXT) -> str:
 
 
 class Transport(Protocol):
-    """Bytes to and from a device. `boot_s`, where a transport has it, is how many seconds its first answer may take."""
+    """Bytes to and from a device.
+
+    `boot_s`, where a transport has it, is how many seconds its first answer may take; `bytes_per_s`, how fast the line
+    is where that costs time.
+    """
 
     name: str
 
@@ -50,11 +55,14 @@ class SerialTransport:
     """A serial port, or any URL of pyserial: socket://host:port, rfc2217://, loop:// …
 
     The port is opened for this program alone where the platform can. Opening it may reset a board, whose banner is
-    then skipped. LinkError says whether the port is missing, busy or forbidden.
+    then skipped. LinkError says whether the port is missing, busy or forbidden. has_break False: none is sent, which
+    would mean something else to a computer's console (another speed, or the kernel's SysRq).
     """
 
-    def __init__(self, url: str, baud: int = 115200) -> None:
+    def __init__(self, url: str, baud: int = 115200, has_break: bool = True) -> None:
         self.name = url
+        self.bytes_per_s = baud / 10.0
+        self._has_break = has_break
         try:
             self._port = serial.serial_for_url(url, baudrate=baud, timeout=0.05, write_timeout=10.0, exclusive=True)
         except (serial.SerialException, OSError, ValueError) as error:
@@ -78,7 +86,8 @@ class SerialTransport:
 
     def send_break(self) -> None:
         with contextlib.suppress(serial.SerialException, OSError, NotImplementedError):
-            self._port.send_break()
+            if self._has_break:
+                self._port.send_break()
 
     def close(self) -> None:
         with contextlib.suppress(serial.SerialException, OSError):
@@ -113,13 +122,21 @@ class PipeTransport:
     """stdin and stdout of a child process, which the transport ends on close.
 
     process must have been started with stdin and stdout as binary pipes. Where stderr is a pipe too, its last line goes
-    into the LinkError of a process that ended.
+    into the LinkError of a process that ended; or explain makes that of the exit code (None: only its output ended) and
+    all it said.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str = "", boot_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        name: str = "",
+        boot_s: float = 60.0,
+        explain: Callable[[int | None, bytes], LinkError] | None = None,
+    ) -> None:
         self.name = name or f"process {process.pid}"
         self.boot_s = boot_s  # a program loads its libraries and the model first
         self._process = process
+        self._explain = explain
         self._received: queue.Queue[bytes] = queue.Queue()  # b"" means the end
         self._complaint = b""
         self._ended = False
@@ -130,6 +147,11 @@ class PipeTransport:
             self._threads.append(threading.Thread(target=self._listen, args=(process.stderr,), daemon=True))
         for thread in self._threads:
             thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Has neither the process ended nor its output?"""
+        return not self._ended and self._process.poll() is None
 
     def _pump(self, stdout: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -166,10 +188,12 @@ class PipeTransport:
             self._process.wait(2.0)
         for thread in self._threads:
             thread.join(1.0)
+        if self._explain:
+            return self._explain(self._process.returncode, self._complaint)
         lines = [line for line in self._complaint.decode(errors="replace").splitlines() if line.strip()]
         code = self._process.returncode
         state = "closed its output" if code is None else f"ended with code {code}"
-        return LinkError(f"{self.name} {state}" + (f": {clean(lines[-1])}" if lines else ""))
+        return LinkError(f"{self.name} {state}" + (f": {clean(lines[-1], MAX_COMPLAINT)}" if lines else ""))
 
     def send_break(self) -> None:
         """A pipe has no BREAK."""

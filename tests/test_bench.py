@@ -54,6 +54,9 @@ def test_board_counts_instructions(board: Running) -> None:
     assert record.decode.median is not None and record.decode.median == int(record.decode.median)
     assert board.image is not None and record.image.sha256 == board.image.sha256
     assert all(value is not None for name, value in vars(record.memory).items() if name != "input_bytes")
+    assert record.machine is record.before is record.after is None and record.invalid == (), (
+        "computers tell, not boards"
+    )
 
 
 def test_more_positions_take_more_instructions(board: Running) -> None:

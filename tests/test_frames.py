@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from link_device import Device
 
-from firmware_tools.frames import END, REPLY, WAKE, Kind, Packet, pack, stuff, unpack, unstuff
+from firmware_tools.frames import END, REPLY, WAKE, Kind, Packet, pack, sequence_of, stuff, unpack, unstuff
 
 needs_compiler = pytest.mark.skipif(not link_device.can_compile(), reason="needs POSIX and gcc or clang")
 # long stretches with few zeros are where stuffing has its corners
@@ -40,6 +40,12 @@ def test_stuffing_of_known_bytes(plain: bytes, stuffed: str) -> None:
 def test_crc_is_ccitt_false() -> None:
     """The check value that catalogues of CRCs give for the digits 1 to 9 is 0x29B1."""
     assert unpack(stuff(b"123456789\xb1\x29")) == Packet(ord("1"), ord("2"), b"3456789")
+
+
+@given(packets)
+def test_the_sequence_is_found_without_a_check(packet: Packet) -> None:
+    assert sequence_of(pack(packet).rstrip(END)) == packet.sequence
+    assert sequence_of(b"") is None and sequence_of(b"\1") is None
 
 
 @given(bodies)

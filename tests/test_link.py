@@ -86,7 +86,8 @@ def test_conversation(link: Link) -> None:
 def test_clock_in_seconds_takes_the_devices_frequency(device: Device) -> None:
     link = Link(device.transport(), Clock("seconds", 1.0))
     link.hello()
-    assert link.clock == Clock("seconds", 1e-6)
+    assert link.clock == Clock("seconds", 1e-6, counting=False), "it says that it is emulated, and so has no seconds"
+    assert link.prefill(PROMPT) is None
 
 
 def test_clock_that_does_not_count_gives_no_ticks(device: Device) -> None:

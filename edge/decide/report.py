@@ -11,11 +11,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from edge.measure import circumstances
 from edge.measure import record as records
 from edge.measure.record import Accuracy, Record
 from edge.terminal import one_line
 
 ABSENT = "–"
+INVALID = "Invalid (something slowed the computer down: its times stand for nothing)"
 NO_ENERGY = "Energy was not measured."
 # (clock, emulated) of a run -> heading of its table
 HEADINGS = {
@@ -24,10 +26,11 @@ HEADINGS = {
     ("seconds", True): "Seconds (EMULATED: not those of any hardware)",
     ("seconds", False): "Seconds (measured)",
 }
-# heading, and the cell of a run; the first four columns name the run
+# heading, and the cell of a run; the first five columns name the run
 COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("model", lambda run: one_line(f"{run.model.name} ({run.model.quantization or 'unknown weights'})")),
     ("target", lambda run: one_line(run.target)),
+    ("computer", lambda run: _computer(run)),
     ("context", lambda run: ABSENT if run.context is None else str(run.context)),
     ("toolchain", lambda run: one_line(run.image.toolchain or ABSENT)),
     ("inference", lambda run: _amount(run.clock, run.inference.median)),
@@ -47,14 +50,14 @@ def report(paths: Sequence[Path]) -> list[Record]:
 def tables(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:
     """(heading, rows) for each kind of clock that occurs; the first row holds the columns' names.
 
-    What was measured of one model in one image on one target shares a row. A column that no run of the table has
-    anything for is left out.
+    Runs that are invalid are in none of them. What was measured of one model in one image on one target shares a row. A
+    column that no run of the table has anything for is left out.
     """
     result = []
     for clock, heading in HEADINGS.items():
         subjects: dict[tuple[object, ...], list[Record]] = {}
         for run in runs:
-            if (run.clock, run.emulated) == clock:
+            if (run.clock, run.emulated) == clock and not run.invalid:
                 subjects.setdefault((run.model, run.image, run.target, run.context), []).append(run)
         rows = [_row(same) for same in subjects.values()]
         filled = [at for at in range(len(COLUMNS)) if any(row[at] != ABSENT for row in rows)]
@@ -62,6 +65,16 @@ def tables(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:
             names = [COLUMNS[at][0] for at in filled]
             result.append((heading, [names, *([row[at] for at in filled] for row in rows)]))
     return result
+
+
+def invalid(runs: Sequence[Record]) -> list[list[str]]:
+    """A row for each invalid run, below the columns' names: which it is, and why; no number of it. [] without any."""
+    rows = [
+        [*(cell(run) for _, cell in COLUMNS[:3]), "\n".join(one_line(reason.sentence) for reason in run.invalid)]
+        for run in runs
+        if run.invalid
+    ]
+    return [[*(name for name, _ in COLUMNS[:3]), "why"], *rows] if rows else []
 
 
 def _row(runs: Sequence[Record]) -> list[str]:
@@ -75,23 +88,47 @@ def _row(runs: Sequence[Record]) -> list[str]:
 
 def text(runs: Sequence[Record]) -> str:
     """The tables for a terminal, which is narrow: a column for each model, a line for each figure."""
-    parts = [f"{heading}\n{_aligned(list(zip(*rows, strict=True)))}" for heading, rows in tables(runs)]
-    return "\n\n".join([*parts, NO_ENERGY]) + "\n"
+    parts = [f"{heading}\n{_aligned(list(zip(*rows, strict=True)))}" for heading, rows in _all(runs)]
+    return "\n\n".join([*parts, *doubts(runs), NO_ENERGY]) + "\n"
 
 
 def markdown(runs: Sequence[Record]) -> str:
     """The tables as Markdown, which nothing in a record can break out of."""
     parts = ["# Report\n"]
-    for heading, rows in tables(runs):
+    for heading, rows in _all(runs):
         names, *body = [[_escaped(cell) for cell in row] for row in rows]
         lines = [names, ["---"] * len(names), *body]
         parts.append(f"## {heading}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
-    return "\n".join([*parts, f"{NO_ENERGY}\n"])
+    return "\n".join([*parts, *(f"{_escaped(line)}\n" for line in doubts(runs)), f"{NO_ENERGY}\n"])
+
+
+def doubts(runs: Sequence[Record]) -> list[str]:
+    """A line for each run whose times are valid as far as can be known, which is not far enough."""
+    timed = [run for run in runs if run.clock == "seconds" and _is_timed(run) and not run.invalid]
+    return list(
+        dict.fromkeys(
+            one_line(f"{run.target} had been {why}.") for run in timed if (why := circumstances.doubt(run.before))
+        )
+    )
+
+
+def _is_timed(run: Record) -> bool:
+    return any(value is not None for value in (run.decode.median, run.prefill.per_token, run.inference.median))
+
+
+def _all(runs: Sequence[Record]) -> list[tuple[str, list[list[str]]]]:
+    rows = invalid(runs)
+    return [*tables(runs), *([(INVALID, rows)] if rows else [])]
 
 
 def as_json(runs: Sequence[Record]) -> dict[str, Any]:
-    """The runs by clock, as their records hold them."""
-    return {clock: [records.to_json(run) for run in runs if run.clock == clock] for clock in records.CLOCKS}
+    """The runs by clock, as their records hold them; those that are invalid by themselves, where there are any."""
+    valid = {
+        clock: [records.to_json(run) for run in runs if run.clock == clock and not run.invalid]
+        for clock in records.CLOCKS
+    }
+    wrong = [records.to_json(run) for run in runs if run.invalid]
+    return {**valid, "invalid": wrong} if wrong else valid
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -123,11 +160,17 @@ def _decode(run: Record) -> str:
     return ABSENT if run.decode.median is None else _amount(run.clock, run.decode.median) + where
 
 
+def _computer(run: Record) -> str:
+    """What another computer than the host is, where it tells."""
+    model = run.machine.model if run.machine and run.target != "host" else None
+    return one_line(model) if model else ABSENT
+
+
 def _bytes(run: Record, *parts: str) -> str:
-    """The sum of parts of the memory in KB; a lower bound where one is not known. A process on the host has neither."""
+    """The sum of parts of the memory in KB; a lower bound where one is not known. A process has neither."""
     parts = (*parts, "input") if "arena" in parts and run.memory.input_bytes is not None else parts
     known = [size for part in parts if (size := getattr(run.memory, f"{part}_bytes")) is not None]
-    if not known or run.target == "host":
+    if not known or run.machine is not None or run.target == "host":
         return ABSENT
     return ("≥ " if len(known) < len(parts) else "") + f"{sum(known) / 1024:.1f} KB"
 

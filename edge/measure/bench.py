@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge.measure import circumstances
 from edge.measure.describe import describe
 from edge.measure.record import Decode, Prefill, Record
 from edge.run.generate import prompt_ids
@@ -38,6 +39,7 @@ def bench(
     seconds = running.link.clock.kind == "seconds"
     prefill: list[float] = []
     decode: list[float] = []
+    before = circumstances.look(running)
     rounds = range(-1 if seconds else 0, repeats)
     for round_ in rounds if seconds else track(rounds, "measuring"):  # a bar that moves would take part in a time
         read = _read(running, ids) if round_ <= 0 or seconds else None
@@ -45,8 +47,10 @@ def bench(
         if round_ >= 0:
             prefill += [read] if read is not None else []
             decode += steps
+    result = describe(running, before)
     return dataclasses.replace(
-        describe(running),
+        result,
+        invalid=circumstances.judge(result.machine, result.before, result.after),
         prefill=Prefill(statistics.median(prefill), len(ids)) if prefill else Prefill(),
         decode=Decode(statistics.median(decode), tuple(decode), len(ids), count),
     )
@@ -95,8 +99,14 @@ def _decode(running: Running, position: int, count: int) -> list[float]:
 
 def refuse_without_clock(target: str, link: Link) -> None:
     """UserError where nothing can be measured."""
-    if not link.clock.counting:
-        raise UserError(f"{target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
+    if link.clock.counting:
+        return
+    if link.clock.kind == "seconds":
+        raise UserError(
+            f"{target} counts nothing: an emulated computer has no time",
+            "edge run and edge eval work there; measure on hardware",
+        )
+    raise UserError(f"{target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
 
 
 def in_units(link: Link, ticks: int | None) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge import inputs
 from edge.inputs import Array
+from edge.measure import circumstances
 from edge.measure.bench import in_units, refuse_without_clock
 from edge.measure.describe import describe
 from edge.measure.profile import profile_of_plain
@@ -31,12 +32,18 @@ def bench_plain(
     random = tuple(_random(border) for border in running.inputs)
     taken = inputs.one(specs, running.inputs, running.words) if specs else random
     seconds = running.link.clock.kind == "seconds"
+    before = circumstances.look(running)
     if seconds:
         running.invoke(taken)
     rounds = range(repeats)
     costs = [in_units(running.link, running.invoke(taken)) for _ in (rounds if seconds else track(rounds, "measuring"))]
-    result = dataclasses.replace(describe(running), inference=Inference(statistics.median(costs), tuple(costs)))
-    return dataclasses.replace(result, profile=profile_of_plain(running, signature, taken) if profiled else None)
+    result = describe(running, before)
+    return dataclasses.replace(
+        result,
+        inference=Inference(statistics.median(costs), tuple(costs)),
+        invalid=circumstances.judge(result.machine, result.before, result.after),
+        profile=profile_of_plain(running, signature, taken) if profiled else None,
+    )
 
 
 def _random(border: Border) -> Array:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
+from typing import Any
 
 from edge import __version__
+from edge.measure import circumstances
 from edge.measure.record import Image, Memory, Model, Record
 from edge.run.plain import PlainRunning
 from edge.run.target import Running
 from firmware_tools.graph import Graph
 
 TOOLS = ("ai-edge-litert", "numpy", "pyserial", "tokenizers", "unicorn", "ziglang")
+COMPUTED_BY = ("runtime", "api", "kernels", "threads", "weight_cache", "weight_cache_none_because")  # keys of HELLO
 
 
-def describe(running: Running | PlainRunning) -> Record:
-    """The record of a running model, all measurements absent."""
+def describe(running: Running | PlainRunning, before: Mapping[str, Any] | None = None) -> Record:
+    """The record of a running model, all measurements absent.
+
+    before: what `circumstances.look` found before it was measured; what it finds now is then what came after.
+    """
     model, image = running.model, running.image
+    after = None if before is None else circumstances.look(running)
     return Record(
         model=Model(
             name=model.name,
@@ -29,13 +37,17 @@ def describe(running: Running | PlainRunning) -> Record:
         ),
         image=Image(image.sha256, image.facts.toolchain) if image else Image(),
         target=running.target,
-        board=running.target.partition("@")[0],
+        # a board is named by who asks, since that was checked; a computer names itself
+        board=running.info.board if circumstances.is_computer(running) else running.target.partition("@")[0],
         emulated=running.info.emulated,
         clock=running.link.clock.kind,
         context=running.context if isinstance(running, Running) else None,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         tools={**tools(), **_kernels(running)},
         memory=_memory(running),
+        machine=circumstances.machine(before),
+        before=circumstances.moment(before),
+        after=circumstances.moment(after),
     )
 
 
@@ -81,9 +93,9 @@ def _input_bytes(running: Running | PlainRunning) -> int | None:
 
 
 def _kernels(running: Running | PlainRunning) -> dict[str, str]:
-    """On the host, what computed: the runtime, its set of kernels and its threads."""
-    raw = running.info.raw if running.image is None and running.target == "host" else {}
-    return {key: str(raw[key]) for key in ("runtime", "kernels", "threads") if key in raw}
+    """On a computer, what computed: the runtime, its set of kernels, its threads, and how its weights were packed."""
+    raw = running.info.raw if circumstances.is_computer(running) else {}
+    return {key: str(raw[key])[:200] for key in COMPUTED_BY if key in raw}
 
 
 def tools() -> dict[str, str]:

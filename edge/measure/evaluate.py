@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge import zoo
 from edge.make.forward import log_softmax
-from edge.measure import figures
+from edge.measure import circumstances, figures
 from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
 from edge.measure.record import Accuracy, Outcomes, Record, Reference
@@ -64,6 +64,7 @@ def evaluate_text(
     if reference:
         _check_comparable(running, reference)
     steps, targets = _text_steps(running, path, limit)
+    before = circumstances.look(running)
     expected: Iterator[LogProbabilities | None] = _distributions(reference, steps) if reference else repeat(None)
     outcomes = _Outcomes(len(steps))
     pairs = zip(_distributions(running, steps), expected, strict=False)
@@ -75,7 +76,7 @@ def evaluate_text(
         return len(tokenizer.decode_bytes(targets[part], continuation=first_continues or bool(part.start)))
 
     accuracy = outcomes.accuracy(bytes_of, _sha256(path), reference)
-    return dataclasses.replace(describe(running), accuracy=accuracy)
+    return dataclasses.replace(describe(running, before), accuracy=accuracy)
 
 
 def record_reference(running: Running, path: Path, limit: int | None, file: BinaryIO) -> Recorded:
@@ -206,6 +207,7 @@ def evaluate_task(
     examples = read_task(path)
     sample = shuffled(examples)[:limit]
     outcomes = ""
+    before = circumstances.look(running)
     for example in track(sample, "asking", len(sample)):
         given = answer(running, example.prompt, tokens or ANSWER_TOKENS, sampler)
         outcomes += "1" if given.text.strip() == example.answer.strip() else "0"
@@ -220,7 +222,7 @@ def evaluate_task(
         data_sha256=_sha256(path),
         outcomes=Outcomes(right=outcomes),
     )
-    return dataclasses.replace(describe(running), accuracy=accuracy)
+    return dataclasses.replace(describe(running, before), accuracy=accuracy)
 
 
 def _sampling(sampler: Sampler) -> str:

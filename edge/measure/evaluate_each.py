@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from edge.measure.evaluate import Recorded, evaluate, record_reference
 from edge.measure.evaluate_plain import evaluate_plain
 from edge.measure.record import Record
+from edge.run.login import one_login
 from edge.run.plain import open_plain, open_reference
 from edge.run.target import Running, open_target
 from edge.tasks import read_text
@@ -43,6 +44,7 @@ def evaluate_each(
         context = _common_context(models) if context is None else context
     found = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_login())
         file = stack.enter_context(tempfile.TemporaryFile())
         kept = None
         if reference and text and len(models) > 1 and _fits(reference, text, what["limit"]):
@@ -67,14 +69,15 @@ def evaluate_each_plain(
 ) -> list[Record]:
     """The record of each other model, as `evaluate_plain` makes it; a reference `host` is each model itself."""
     found = []
-    for model in models:
-        with contextlib.ExitStack() as stack:
-            running = stack.enter_context(open_plain(target, model, signature=signature, toolchain=toolchain))
-            yardstick = None
-            if reference:
-                other = model if reference == "host" else Path(reference)
-                yardstick = stack.enter_context(open_reference(other, signature))
-            found.append(evaluate_plain(running, what["inputs"], what["labels"], yardstick, what["limit"]))
+    with one_login():
+        for model in models:
+            with contextlib.ExitStack() as stack:
+                running = stack.enter_context(open_plain(target, model, signature=signature, toolchain=toolchain))
+                yardstick = None
+                if reference:
+                    other = model if reference == "host" else Path(reference)
+                    yardstick = stack.enter_context(open_reference(other, signature))
+                found.append(evaluate_plain(running, what["inputs"], what["labels"], yardstick, what["limit"]))
     return found
 
 

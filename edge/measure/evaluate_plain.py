@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import inputs
-from edge.measure import figures
+from edge.measure import circumstances, figures
 from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
 from edge.measure.record import Accuracy, Outcomes, Record, Reference
@@ -41,6 +41,7 @@ def evaluate_plain(
     truth = None if labels is None else _labels(labels, running, len(samples), limit)
     same = _for_reference(specs, reference, limit) if reference else []
     scores, others, difference = [], [], 0.0
+    before = circumstances.look(running)
     for at, sample in enumerate(track(samples, "computing", len(samples))):
         found = _outputs(running, sample)
         scores.append(found[0].reshape(-1).astype(np.float64))
@@ -62,7 +63,7 @@ def evaluate_plain(
     right = None if truth is None else figures.marks(classes(np.array(scores)) == truth)
     outcomes = Outcomes(right=right, changed=figures.marks(changed) if reference else None)
     accuracy = dataclasses.replace(accuracy, intervals_95=figures.intervals(outcomes), outcomes=outcomes)
-    return dataclasses.replace(describe(running), accuracy=accuracy)
+    return dataclasses.replace(describe(running, before), accuracy=accuracy)
 
 
 def _outputs(running: PlainRunning, sample: Sequence[Array]) -> list[Array]:

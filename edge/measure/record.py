@@ -1,10 +1,11 @@
 """The record of a run: one JSON file with what was measured, on what, and by which tools.
 
-Schema `edge.run/1.1`; the names of its keys are those of the dataclasses below, nested as they are. What was not
+Schema `edge.run/1.2`; the names of its keys are those of the dataclasses below, nested as they are. What was not
 measured is null, never 0. Times are in the unit that `clock` names: `seconds` on hardware, `instructions` on an
 emulated board, whose instructions say nothing about seconds. `sha256` is over the canonical JSON of the rest (sorted
-keys, no spaces, ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.2`) may add keys, which
-are left unread; another major version is refused. 1.1 added `accuracy.intervals_95` and `accuracy.outcomes`.
+keys, no spaces, ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.3`) may add keys, which
+are left unread; another major version is refused. 1.1 added `accuracy.intervals_95` and `accuracy.outcomes`, 1.2
+`machine`, `before`, `after` and `invalid`: a run with a reason in `invalid` has times that stand for nothing.
 """
 
 from __future__ import annotations
@@ -12,20 +13,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import Any, TypeVar
 
+from edge.measure.circumstances import Invalid, Machine, Moment
+from edge.measure.typed import dataclass_of
 from edge.replacing import replacing
 from firmware_tools.errors import BadFile
 
 MAJOR = "edge.run/1"
-SCHEMA = f"{MAJOR}.1"
+SCHEMA = f"{MAJOR}.2"
 COMPARISON = "edge.comparison/1"  # schema of a file with several records, see decide/comparison.py
 CLOCKS = ("instructions", "seconds")
 Result = TypeVar("Result")
@@ -208,7 +208,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Record:
-    """One run; target is what `--on` was resolved to, context the positions its KV cache holds, where it has one."""
+    """One run; target is what `--on` was resolved to, context the positions its KV cache holds, where it has one.
+
+    machine, before and after: what a computer told of itself (circumstances.py), null of a board. invalid: why its
+    times are worthless; empty where nothing speaks against them.
+    """
 
     model: Model
     image: Image
@@ -226,6 +230,10 @@ class Record:
     accuracy: Accuracy | None = None
     profile: Profile | None = None
     energy: None = None
+    machine: Machine | None = None
+    before: Moment | None = None
+    after: Moment | None = None
+    invalid: tuple[Invalid, ...] = ()
     schema: str = SCHEMA
 
 
@@ -297,7 +305,7 @@ def from_json(data: Any) -> Record:
         raise ValueError("it has no schema")
     if not re.fullmatch(re.escape(MAJOR) + r"(\.\d+)?", data["schema"]):
         raise ValueError(f"its schema is {data['schema'][:40]!r}, and this version reads {MAJOR}")
-    record = _dataclass(Record, data, "")
+    record = dataclass_of(Record, data, "")
     if data.get("sha256") != digest(data):
         raise ValueError("it was changed after it was written (its sha256 does not match)")
     if record.clock not in CLOCKS:
@@ -317,40 +325,3 @@ def _check_outcomes(outcomes: Outcomes | None) -> None:
     for name in ("right", "changed"):
         if not re.fullmatch("[01]*", getattr(outcomes, name) or ""):
             raise ValueError(f"accuracy.outcomes.{name} has a character that is neither 0 nor 1")
-
-
-def _dataclass(kind: Any, data: Any, where: str) -> Any:
-    """An instance of the dataclass kind, each field verified against its type; fields with a default may be missing."""
-    if not isinstance(data, dict):
-        raise ValueError(f"{where or 'it'} is not an object")
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for field in dataclasses.fields(kind):
-        name = f"{where}.{field.name}".lstrip(".")
-        if field.name in data:
-            values[field.name] = _value(hints[field.name], data[field.name], name)
-        elif field.default is dataclasses.MISSING:
-            raise ValueError(f"{name} is missing")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """value if it is of the type hint (of those that the dataclasses above use); ValueError else."""
-    if typing.get_origin(hint) is UnionType or typing.get_origin(hint) is typing.Union:
-        if value is None:
-            return None
-        (hint,) = (part for part in typing.get_args(hint) if part is not NoneType)
-    if dataclasses.is_dataclass(hint):
-        return _dataclass(hint, value, where)
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
-    if typing.get_origin(hint) is Mapping and isinstance(value, dict):
-        return {key: _value(str, item, where) for key, item in value.items()}
-    if hint in (int, float):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        fits = number and (hint is float or isinstance(value, int))
-    else:
-        fits = hint in (str, bool, NoneType) and isinstance(value, hint)
-    if not fits:
-        raise ValueError(f"{where} has a value that it cannot have")
-    return value
