@@ -30,14 +30,21 @@ def exp2_f32(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """2 to each element of power (float32 in [-125.5, 127], any shape); float32 of the same shape."""
     whole = np.rint(power)
     fraction = power - whole
-    result = np.full_like(fraction, POLYNOMIAL[0])
-    for coefficient in POLYNOMIAL[1:]:
-        result = result * fraction + coefficient
-    exponent = whole.astype(np.int32) << 23
-    return (result.view(np.int32) + exponent).view(np.float32)
+    result = fraction * POLYNOMIAL[0]  # in place from here on: a vocabulary's logits are 200 KB, new memory each time
+    for coefficient in POLYNOMIAL[1:-1]:
+        result += coefficient
+        result *= fraction
+    result += POLYNOMIAL[-1]
+    exponent = whole.astype(np.int32)
+    exponent <<= 23
+    exponent += result.view(np.int32)
+    return exponent.view(np.float32)
 
 
 def exp_f32(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """exp of each element of x (float32, any shape), clamped to [-87, 88] first; float32 of the same shape."""
-    clamped = np.minimum(np.maximum(np.asarray(x, np.float32), LOWEST), HIGHEST)
-    return exp2_f32(clamped * LOG2_E)
+    power = np.array(x, np.float32)
+    np.maximum(power, LOWEST, out=power)
+    np.minimum(power, HIGHEST, out=power)
+    power *= LOG2_E
+    return exp2_f32(power)

@@ -57,31 +57,42 @@ class Generator:
     def choose(self, logits: Logits) -> int:
         """The id of the next token; logits: float32 [vocab_size], left as they are."""
         values = np.asarray(logits, np.float32)
-        possible = values > -np.inf  # false for NaN, too
-        if not possible.any():
+        best = int(values.argmax())
+        if np.isnan(values[best]):  # argmax stops at the first
+            values = np.where(np.isnan(values), -np.inf, values)
+            best = int(values.argmax())
+        if values[best] == -np.inf:
             return 0
-        ranked = np.where(possible, values, -np.inf)
-        best = int(ranked.argmax())
-        if not self._temperature >= COOLEST or self._top_p <= 0 or ranked[best] == np.inf:
+        if not self._temperature >= COOLEST or self._top_p <= 0 or values[best] == np.inf:
             return best
         inverse = np.float32(1) / min(self._temperature, HOTTEST)
         with np.errstate(over="ignore"):  # a difference beyond float32 is -inf, which exp_f32 takes as its lowest
-            weights = np.where(possible, exp_f32((ranked - ranked[best]) * inverse), np.float32(0))
-        return self._draw(ranked, weights)
+            below = values - values[best]
+            below *= inverse
+        weights = exp_f32(below)
+        weights[values == -np.inf] = 0
+        return self._draw(values, weights)
 
     def _draw(self, logits: Logits, weights: Logits) -> int:
         """A token of the nucleus, in proportion to its weight; a weight of 0 is never drawn."""
-        ids = np.arange(len(logits))
-        left = _sum(weights)
-        wanted = self._top_p * left
+        ids = np.arange(len(logits), dtype=np.int32)
+        sums = _sums(weights)
+        wanted = self._top_p * sums[-1]
         while True:
-            chosen = _pick(weights, self._uniform() * left)
+            # the first at which the sum exceeds the point, else the last that has a weight
+            place = int(sums.searchsorted(self._uniform() * sums[-1], "right"))
+            if place == len(sums):
+                place = int(np.flatnonzero(weights)[-1])
+            chosen = int(ids[place])
             if not self._top_p < 1:
                 return chosen
-            before = (logits > logits[chosen]) | ((logits == logits[chosen]) & (ids < chosen))
-            weights = np.where(before, weights, np.float32(0))
-            left = _sum(weights)
-            if left < wanted or left <= 0:
+            # those before the drawn one alone: what lies outside weighs 0 from now on, and leaves the sums as they are
+            before = np.flatnonzero((logits > logits[place]) | ((logits == logits[place]) & (ids < chosen)))
+            if not len(before):
+                return chosen
+            ids, logits, weights = ids[before], logits[before], weights[before]
+            sums = _sums(weights)
+            if sums[-1] < wanted or sums[-1] <= 0:
                 return chosen
 
     def _uniform(self) -> np.float32:
@@ -94,15 +105,9 @@ class Generator:
         return np.float32((x * 0x2545F4914F6CDD1D & MASK) >> 40) * np.float32(2.0**-24)
 
 
-def _sum(weights: Logits) -> np.float32:
+def _sums(weights: Logits) -> Logits:
     """One addition after the other, where numpy's sum adds in pairs."""
-    return np.float32(np.cumsum(weights, dtype=np.float32)[-1])
-
-
-def _pick(weights: Logits, point: np.float32) -> int:
-    """The first id at which the sum of the weights exceeds point, else the last that has a weight."""
-    beyond = np.flatnonzero((np.cumsum(weights, dtype=np.float32) > point) & (weights > 0))
-    return int(beyond[0]) if len(beyond) else int(np.flatnonzero(weights)[-1])
+    return np.cumsum(weights, dtype=np.float32)
 
 
 def _split_mix(seed: int) -> int:

@@ -18,7 +18,7 @@ from lite import RESOLVERS, Model
 
 from edge.make import checkpoints, decoder
 from edge.make.convert import convert, save
-from edge.run.agent import MAX_PAYLOAD
+from edge.run.agent.session import MAX_PAYLOAD
 from edge.run.host import TICKS, facts_of, open_host
 from edge.tokenizer import from_card
 from firmware_tools import graph
@@ -249,12 +249,39 @@ def test_garbage_between_requests(raw: Raw) -> None:
 
 
 def test_what_libraries_print_does_not_reach_the_frames() -> None:
-    code = "import os, edge.run.agent as a; f = a.take_stdout(); print('noise', flush=True); os.write(1, b'more')"
+    code = (
+        "import os, edge.run.agent.streams as a; f = a.take_stdout(); print('noise', flush=True); os.write(1, b'more')"
+    )
     code += "; f.write(b'\\r\\nframe'); f.flush()"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root, check=True)
     assert done.stdout == b"\r\nframe"
     assert b"noise" in done.stderr and b"more" in done.stderr
+
+
+def test_chatter_is_held_back_and_what_matters_is_not() -> None:
+    code = """if True:
+        import os
+        from edge.run.agent.streams import HeldBack
+        held = HeldBack()
+        os.write(2, "INFO: [a.cc:1] x\\nWARNING: y\\n└ z\\nERROR: It broke.\\n\\nI0000 00:00 w\\nplain\\n".encode())
+        held.say(held.errors())
+        held.release()
+        os.write(2, b"later\\n")
+        held.hold()
+        os.write(2, b"INFO: bye\\n")
+        held.say("last")"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root, check=True)
+    assert done.stderr.decode().splitlines() == ["It broke.", "ERROR: It broke.", "plain", "later", "last"]
+
+
+def test_an_agent_that_does_well_says_nothing(file: Path) -> None:
+    agent = Raw(file)
+    agent.ask(1, Kind.HELLO)
+    agent.process.stdin.close()
+    assert agent.process.wait(20) == 0 and agent.process.stderr.read() == b""
+    agent.close()
 
 
 # ------------------------------------------------------------------------------------------------------- harm

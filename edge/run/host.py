@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import edge
+from edge.run.agent.weight_cache import host_folder
 from firmware_tools import graph, lower
 from firmware_tools.errors import BadFile
 from firmware_tools.link import Clock, Link, PipeTransport
 from firmware_tools.plain_c import described
 
 KERNELS = ("xnnpack", "reference")
+OLD_SCHEMES = ("int8", "float16", "float32")  # what `edge convert --runtime 2.14` writes
 TICKS = Clock("seconds", 1e-9)
 
 
@@ -25,6 +27,8 @@ def open_host(
     kernels: str = "xnnpack",
     context: int | None = None,
     signature: str | None = None,
+    cache: Path | None = None,
+    read: graph.Graph | None = None,
 ) -> Link:
     """Starts the agent on a model and returns the Link to it.
 
@@ -34,13 +38,15 @@ def open_host(
         kernels: "xnnpack", or "reference" for TFLite's reference kernels.
         context: of a language model: positions to use, at most those of the model; None for all.
         signature: of any other model, as `lower.entry` chooses.
+        cache: folder of packed weights; None for that of this platform.
+        read: what is in the file, where that is known: reading a large one takes most of a second.
 
     Raises:
         UserError: the file has no such signature.
         LinkError: by the Link, where the child process ends, hangs or cannot load the model.
     """
-    facts = facts_of(model, graph.read(model), signature)
-    options = ["--facts", json.dumps(facts), "--kernels", kernels]
+    facts = facts_of(model, read or graph.read(model), signature)
+    options = ["--facts", json.dumps(facts), "--kernels", kernels, "--cache", str(cache or host_folder())]
     options += ["--threads", str(threads)] if threads else []
     options += ["--context", str(context)] if context else []
     home = str(Path(edge.__file__).resolve().parent.parent)
@@ -70,9 +76,28 @@ def facts_of(path: Path, model: graph.Graph, signature: str | None = None) -> di
         "bos_id": model.card["bos_id"],
         "stop_ids": list(model.card["stop_ids"]),
         "kv_heads": model.card["architecture"]["kv_heads"],
+        "open_cache": -1 in model.signatures["decode"].inputs["k_0"].shape_signature,
+        "old_form": old_form(model),
         "weight_bytes": _constant_bytes(model.subgraphs[model.signatures["decode"].subgraph]),
         "vocabulary_bytes": len(model.tokenizer),
     }
+
+
+def old_form(model: graph.Graph) -> bool:
+    """Whether tflite_runtime 2.14 computes the file rightly, as far as its form tells; what else it lacks it refuses.
+
+    It takes one scale for all rows of an int8 matrix between floats, knows no smaller weights, and says nothing.
+    """
+    if model.contract and model.card["quantization"] not in OLD_SCHEMES:
+        return False
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if operator.op == "FULLY_CONNECTED":
+                row, weights = (subgraph.tensors[index] for index in operator.inputs[:2])
+                scales = 1 if weights.quantization is None else weights.quantization.scale.size
+                if weights.dtype == "int4" or (row.dtype == "float32" and scales > 1):
+                    return False
+    return True
 
 
 def _constant_bytes(subgraph: graph.Subgraph) -> int:
@@ -99,6 +124,7 @@ def _plain_facts(model: graph.Graph, signature: str | None) -> dict[str, Any]:
         "inputs": described(inputs),
         "outputs": described(outputs),
         "signature": way if entry.number else None,
+        "old_form": old_form(model),
         "weight_bytes": _constant_bytes(entry.subgraph),
         "vocabulary_bytes": 0,
         "kv_cache_bytes": None,

@@ -21,20 +21,22 @@ from bench_smollm2 import packaged
 from edge.make import checkpoints
 from edge.make.convert import convert, save
 from edge.make.forward import log_softmax
-from edge.run.agent import Model, load_runtime
+from edge.run.agent.decoder_model import DecoderModel
+from edge.run.agent.runtimes import find_runtime
 from edge.tokenizer import from_card
 
 LENGTH = 128  # tokens of a text
 CONTEXT, PREFILL = 256, 64
-KERNELS = "xnnpack"
 TURNS, TOKENS = 12, 6  # tokens of a file in each turn
 
 
-def opened(path: Path, threads: int, kv_heads: int) -> Model:
-    return Model(path, kv_heads, threads, KERNELS, load_runtime()[1])
+def opened(path: Path, threads: int, kv_heads: int) -> DecoderModel:
+    return DecoderModel(path, kv_heads, threads, find_runtime())
 
 
-def logits_of(model: Model, next_of: Callable[[int, np.ndarray], int], first: int) -> tuple[np.ndarray, np.ndarray]:
+def logits_of(
+    model: DecoderModel, next_of: Callable[[int, np.ndarray], int], first: int
+) -> tuple[np.ndarray, np.ndarray]:
     """One text: its LENGTH + 1 ids, each chosen by next_of(position, logits), and the logits of LENGTH positions."""
     ids, rows = [first], []
     for position in range(LENGTH):

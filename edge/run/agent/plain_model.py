@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.run.session import MAX_PAYLOAD, Refusal, Session
+from edge.run.agent.session import MAX_PAYLOAD, Refusal, Session
 from firmware_tools.frames import KEEP_STATE, Kind, Packet
 
 Array = NDArray[Any]

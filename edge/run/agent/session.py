@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from edge.run.agent import machine
 from firmware_tools.frames import END, REPLY, Kind, Packet, pack, unpack
 
 MAX_PAYLOAD = 1 << 16  # bytes
@@ -17,8 +19,11 @@ class Refusal(Exception):
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error of LiteRT, which may be long and of many lines."""
-    return " ".join(str(error).split())[:500] or "LiteRT does not say why; memory may be short"
+    """The text of an error of LiteRT, which may be long and of many lines, without the places in its source."""
+    text = " ".join(re.sub(r"ERROR: \[[^\]]*\]|└", " ", str(error)).split())[:500]
+    if isinstance(error, MemoryError) or "Failed to allocate" in text:
+        return f"memory may be short: {text}".removesuffix(": ")
+    return text or "LiteRT does not say why; memory may be short"
 
 
 class Session:
@@ -48,6 +53,8 @@ class Session:
         size = len(request.payload)
         if request.kind == Kind.HELLO and size == 0:
             return json.dumps(self.info).encode()
+        if request.kind == Kind.FACTS and size == 0:
+            return json.dumps(machine.facts()).encode()
         if request.kind == Kind.LINES and size == 0:
             return b""  # there is no other mode to go to
         raise Refusal(f"no request of kind {request.kind} has {size} bytes")
