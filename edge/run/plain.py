@@ -64,7 +64,7 @@ class PlainRunning:
 
 def is_plain(model: Path) -> bool:
     """Is this a .tflite that is no language model of ours?"""
-    return graph.read(model).contract is None
+    return not graph.claims_contract(model)
 
 
 def open_reference(model: Path, signature: str | None) -> PlainRunning:

@@ -4,6 +4,8 @@
     BOARD@PORT        silicon, or anything that speaks frames: `pico@COM5`, `pico@/dev/ttyACM0`, any pyserial URL
     BOARD@emulator    the board's default emulator; or one by name, `BOARD@qemu`
     BOARD             its default emulator, where pip brings that
+    ssh:[user@]host   a computer that models were deployed to, such as a Raspberry Pi; `ssh:user@host:port` too
+    pi@PORT           the same over its serial console or USB gadget port
 
 For an emulator the model is compiled and built on the way. Whatever answers must hold the very model that was named.
 """
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from edge.run import ssh
+from edge.run.ssh import Destination
 from edge.tokenizer import Tokenizer, from_card
 from firmware_tools import boards, build, emulators, graph, toolchains
 from firmware_tools.boards import Board
@@ -22,6 +26,7 @@ from firmware_tools.errors import BadFile, LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Info, Link, SerialTransport
 
 BAUD = 115200
+PI = "pi"  # whatever computer is at the other end of a port
 # the Python package that brings an emulator; those not named here are programs of their own
 FROM_PIP = {"unicorn": "unicorn"}
 
@@ -58,13 +63,19 @@ class Running:
 
 @dataclass(frozen=True)
 class Place:
-    """A TARGET, understood: one of host, an emulator of a board, or a port where a board is said to be."""
+    """A TARGET, understood: host, an emulator of a board, a port where a board is said to be, or another computer.
+
+    The last by ssh, or by a port and no board.
+    """
 
     board: Board | None = None
     emulator: str | None = None
     port: str | None = None
+    computer: Destination | None = None
 
     def __str__(self) -> str:
+        if self.computer or (self.port and not self.board):
+            return str(self.computer or f"{PI}@{self.port}")
         return f"{self.board.full_name}@{self.emulator or self.port}" if self.board else "host"
 
 
@@ -72,9 +83,11 @@ def parse(text: str) -> Place:
     """What a TARGET means; UserError says what to type instead."""
     if text == "host":
         return Place()
-    if text.startswith("ssh:"):
-        raise UserError("targets over ssh are not there yet", "run on this machine: --on host")
+    if text.startswith(ssh.PREFIX):
+        return Place(computer=ssh.parse(text))
     name, at, where = text.partition("@")
+    if name == PI:
+        return Place(port=_port_of_pi(text, where))
     board = boards.load(name)
     if where in emulators.names() and where not in board.emulators:
         raise UserError(f"{where} does not emulate {name}", _how_to_reach(board))
@@ -101,10 +114,22 @@ def _default_emulator(board: Board, bare: bool) -> str:
 
 def _how_to_reach(board: Board) -> str:
     """The line to type for a board: its emulators, and the ports of this machine."""
+    return "--on " + " or --on ".join(f"{board.name}@{where}" for where in (*board.emulators, *_ports()))
+
+
+def _ports() -> list[str]:
     from serial.tools import list_ports
 
-    ports = [port.device for port in list_ports.comports()] or ["PORT"]
-    return "--on " + " or --on ".join(f"{board.name}@{where}" for where in (*board.emulators, *ports))
+    return [port.device for port in list_ports.comports()] or ["PORT"]
+
+
+def _port_of_pi(text: str, port: str) -> str:
+    if not port or port == "auto" or port in emulators.names():
+        ways = " or ".join(f"--on {PI}@{port}" for port in _ports())
+        raise UserError(
+            f"{text} does not name a port", f"over the network --on ssh:pi@raspberrypi.local; by a port {ways}"
+        )
+    return port
 
 
 def open_target(
@@ -145,9 +170,7 @@ def connect(
 ) -> tuple[Link, build.Image | None]:
     """What answers at a place, not asked yet; and the image where it was built for that."""
     if place.board is None:
-        from edge.run.host import open_host
-
-        return open_host(model, kernels=kernels, context=context, signature=signature), None
+        return _open_computer(place, facts, model, kernels=kernels, context=context, signature=signature), None
     if place.emulator:
         from firmware_tools.compile import compile_model
 
@@ -155,6 +178,21 @@ def connect(
         image = build.build(sources, place.board, toolchain=toolchain or toolchains.DEFAULT)
         return open_image(image, place.emulator, counting), image
     return _open_port(place.board, str(place.port)), None
+
+
+def _open_computer(
+    place: Place, facts: graph.Graph, model: Path, *, context: int | None, signature: str | None, kernels: str
+) -> Link:
+    """LiteRT, here or on another computer."""
+    from edge.run import host, reach
+
+    if not place.computer and not place.port:
+        return host.open_host(model, kernels=kernels, context=context, signature=signature, read=facts)
+    told = host.facts_of(model, facts, signature)
+    asked = {"file_sha256": facts.file_sha256, "facts": told, "kernels": kernels, "context": context or 0}
+    if place.computer:
+        return reach.by_ssh(place.computer, model, asked)
+    return reach.by_port(str(place.port), model, asked)
 
 
 def _open_port(board: Board, port: str) -> Link:
@@ -190,8 +228,13 @@ def attach(target: str, model: graph.Graph, link: Link, image: build.Image | Non
 def expect_board(target: str, info: Info) -> None:
     """What is plugged in must be the board that was named: its facts (clock, memory) go into records."""
     named, found = target.partition("@")[0].partition("+")[0], info.board.removeprefix("EMULATED ")
-    if found != named:
+    if found != named and not on_computer(target):
         raise LinkError(f"{target} is not a {named}: it says that it is a {found}", _if_board(found))
+
+
+def on_computer(target: str) -> bool:
+    """Is it LiteRT that runs there, on this computer or another, and no board?"""
+    return target == "host" or target.startswith((ssh.PREFIX, f"{PI}@"))
 
 
 def _if_board(name: str) -> str:
