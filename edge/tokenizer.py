@@ -2,8 +2,8 @@
 
 Two rules hold on host and device alike. Any bytes encode: what is not UTF-8 goes by byte tokens, and the stretches of
 text between such bytes are merged each by itself. Text never becomes a special token: a user who types `</s>` gets its
-characters. A tokenizer that the device cannot encode with (`Vocabulary.reason`) still works here, with U+FFFD for what
-is not UTF-8.
+characters; the special tokens around a chat's turns are ids in the card. A tokenizer that the device cannot encode with
+(`Vocabulary.reason`) still works here, with U+FFFD for what is not UTF-8.
 
 A tokenizer of SentencePiece's kind puts a dummy space before every text. Decoding takes it away again at the start of a
 text; a continuation (what a model generates after a prompt) begins in mid-text and keeps its space. Special tokens
@@ -23,8 +23,10 @@ from typing import Any
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from edge import turns
+from edge.turns import Turns
 from firmware_tools import vocabulary
-from firmware_tools.errors import BadFile
+from firmware_tools.errors import BadFile, UserError
 
 UNKNOWN, BOS, EOS = "<unk>", "<s>", "</s>"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -38,30 +40,42 @@ class Tokenizer:
     """One model's tokenizer.
 
     json: a tokenizer.json; BadFile where it is damaged. bos_id: put first by prompt(); None where the model has none.
-    stop_ids: the ids that end a text, for the caller. before, after: the template around a prompt.
+    stop_ids: the ids that end a text, for the caller. before, after: the template around a prompt. turns: of a chat
+    model, in the place of that template.
     """
 
     def __init__(
-        self, json: bytes, bos_id: int | None = None, stop_ids: Sequence[int] = (), before: str = "", after: str = ""
+        self,
+        json: bytes,
+        bos_id: int | None = None,
+        stop_ids: Sequence[int] = (),
+        before: str = "",
+        after: str = "",
+        turns: Turns | None = None,
     ) -> None:
         self.json = json
         self.bos_id = bos_id
         self.stop_ids = tuple(stop_ids)
         self.before, self.after = before, after
+        self.turns = turns
         self.vocabulary = vocabulary.read(json)
-        self._encoder = _byte_pair_encoder(self.vocabulary) if self.vocabulary.can_encode else library_encoder(json)
+        own = self.vocabulary.can_encode
+        self._encoder = _byte_pair_encoder(self.vocabulary) if own else library_encoder(json)
+        self._behind = self._encoder if own else (_encoder_behind(json) or self._encoder)
 
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary.pieces)
 
-    def encode(self, text: str | bytes, bos: bool = False) -> list[int]:
-        """The ids of a text; any bytes encode. bos puts bos_id first, where the model has one."""
+    def encode(self, text: str | bytes, bos: bool = False, behind: bool = False) -> list[int]:
+        """The ids of a text; any bytes encode. bos puts bos_id first, where the model has one. behind: a special token
+        is before the text.
+        """
         data = _to_bytes(text)
         ids = [self.bos_id] if bos and self.bos_id is not None else []
         if not self.vocabulary.can_encode:
             with _refusals():
-                return ids + self._text_ids(data.decode("utf-8", "replace"))
+                return ids + self._text_ids(data.decode("utf-8", "replace"), behind)
         escaped = (self.vocabulary.prefix + data if data else data).decode("utf-8", "surrogateescape")
         position = 0
         for match in NOT_UTF8.finditer(escaped):
@@ -70,9 +84,26 @@ class Tokenizer:
             position = match.end()
         return ids + self._text_ids(escaped[position:])
 
-    def prompt(self, text: str | bytes) -> list[int]:
-        """The ids a model is given for a prompt: BOS, then the text in its template."""
+    def prompt(self, text: str | bytes, system: str | None = None) -> list[int]:
+        """The ids a model is given for a prompt: BOS, then the text in its template, of a chat model its first turn."""
+        if self.turns is not None:
+            parts = self.turns.begin(text, system)
+            return self.encode(b"", bos=parts[:1] != [self.bos_id]) + self.joined(parts)
+        if system is not None:
+            raise UserError("this model has no chat template, and so no place for a system text", "leave out --system")
         return self.encode(_to_bytes(self.before) + _to_bytes(text) + _to_bytes(self.after), bos=True)
+
+    def joined(self, parts: Iterable[int | str | bytes]) -> list[int]:
+        """The ids of special tokens and texts; texts side by side are encoded as one."""
+        ids: list[int] = []
+        text = b""
+        for part in parts:
+            if isinstance(part, int):
+                ids += [*self.encode(text, behind=bool(ids)), part]
+                text = b""
+            else:
+                text += _to_bytes(part)
+        return ids + self.encode(text, behind=bool(ids))
 
     def decode_bytes(self, ids: Iterable[int], continuation: bool = False) -> bytes:
         """The bytes of a text, or of a continuation, which keeps its leading space; unknown ids have none."""
@@ -90,8 +121,9 @@ class Tokenizer:
     def _piece(self, id: int) -> bytes:
         return self.vocabulary.pieces[id] if 0 <= id < self.vocab_size else b""
 
-    def _text_ids(self, text: str) -> list[int]:
-        return list(self._encoder.encode(text, add_special_tokens=False).ids) if text else []
+    def _text_ids(self, text: str, behind: bool = False) -> list[int]:
+        encoder = self._behind if behind else self._encoder
+        return list(encoder.encode(text, add_special_tokens=False).ids) if text else []
 
 
 class Stream:
@@ -126,6 +158,7 @@ def from_card(json: bytes, card: Mapping[str, Any]) -> Tokenizer:
     if not isinstance(before, str) or not isinstance(after, str):
         raise BadFile("the card's template is not two strings, before and after")
     tokenizer = Tokenizer(json, bos_id, stop_ids, before, after)
+    tokenizer.turns = turns.from_card(card, tokenizer.vocab_size)
     for id in [*stop_ids, *([] if bos_id is None else [bos_id])]:
         if type(id) is not int or not 0 <= id < tokenizer.vocab_size:
             raise BadFile("the card names a bos_id or stop_ids outside the vocabulary")
@@ -153,6 +186,15 @@ def _byte_pair_encoder(source: vocabulary.Vocabulary) -> tokenizers.Tokenizer:
     if characters.get(ord(vocabulary.WORD_MARK), -1) == characters.get(ord(" ")):  # the same token: a space is a mark
         encoder.normalizer = normalizers.Replace(vocabulary.WORD_MARK, " ")
     return encoder
+
+
+def _encoder_behind(data: bytes) -> tokenizers.Tokenizer | None:
+    """The encoder of text behind a special token, where it is another one: no space goes before that."""
+    document = json.loads(data)
+    step = document.get("pre_tokenizer")
+    if not isinstance(step, dict) or step.get("type") != "Metaspace" or step.get("prepend_scheme") != "first":
+        return None
+    return library_encoder(json.dumps({**document, "pre_tokenizer": {**step, "prepend_scheme": "never"}}).encode())
 
 
 def library_encoder(data: bytes) -> tokenizers.Tokenizer:

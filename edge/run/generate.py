@@ -39,9 +39,13 @@ def sampler(greedy: bool, temperature: float | None, top_p: float | None, seed: 
     )
 
 
-def prompt_ids(running: Running, text: str) -> list[int]:
-    """The ids of a text prompt; UserError where it is empty or longer than the context."""
-    ids = running.tokenizer.prompt(text)
+def prompt_ids(running: Running, text: str, raw: bool = False, system: str | None = None) -> list[int]:
+    """The ids of a text prompt; UserError where it is empty or longer than the context.
+
+    raw: without the model's template. system: a system text, of a chat model that has a place for one.
+    """
+    tokenizer = running.tokenizer
+    ids = tokenizer.encode(text, bos=True) if raw else tokenizer.prompt(text, system)
     if not ids:
         raise UserError("the prompt is empty", "this model has no token that begins a text; give it a word")
     if len(ids) > running.context:
@@ -59,16 +63,31 @@ def answer(
     sampler: Sampler,
     show: Show | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    *,
+    raw: bool = False,
+    system: str | None = None,
 ) -> Answer:
-    """Computes a prompt from an empty context and at most `tokens` tokens after it (None: until the model stops).
+    """Computes a prompt from an empty context and says what follows; raw and system as prompt_ids takes them."""
+    return reply(running, prompt_ids(running, prompt, raw, system), 0, tokens, sampler, show, stopped)
 
+
+def reply(
+    running: Running,
+    ids: list[int],
+    position: int,
+    tokens: int | None,
+    sampler: Sampler,
+    show: Show | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Answer:
+    """Computes ids at a position and at most `tokens` tokens after them (None: until the model stops).
+
+    All that is not a stop token is in the KV cache then, also where `stopped`, which is asked between tokens, ended it.
     show gets the text piece by piece as it comes, without control characters, and a line break at the end, also where
-    an error or Ctrl-C ends it in mid-line; without show the whole answer is asked for at once. stopped is asked between
-    tokens.
+    an error or Ctrl-C ends it in mid-line; without show the whole answer is asked for at once.
     """
-    ids = prompt_ids(running, prompt)
-    running.link.prefill(ids)
-    room = running.context - len(ids)
+    running.link.prefill(ids, position)
+    room = running.context - position - len(ids)
     limit = room if tokens is None else min(tokens, room)
     speech = _Speech(running, show)
     ended = "length" if limit == tokens else "context"
@@ -126,7 +145,9 @@ def _chunks(running: Running, limit: int, sampler: Sampler, at_once: bool) -> It
             return
 
 
-def chat(running: Running, tokens: int | None, sampler: Sampler, show: Show, ask: Callable[[], str]) -> None:
+def lines(
+    running: Running, tokens: int | None, sampler: Sampler, show: Show, ask: Callable[[], str], raw: bool = False
+) -> None:
     """Answers line after line, each from an empty context, until ask raises EOFError (Ctrl-D).
 
     Ctrl-C stops the answer that is being given; while a line is awaited it ends the program as everywhere.
@@ -138,12 +159,12 @@ def chat(running: Running, tokens: int | None, sampler: Sampler, show: Show, ask
             return
         if not line.strip():
             continue
-        with _interrupts() as interrupted:
-            answer(running, line, tokens, sampler, show, interrupted)
+        with interrupts() as interrupted:
+            answer(running, line, tokens, sampler, show, interrupted, raw=raw)
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
+def interrupts() -> Iterator[Callable[[], bool]]:
     """Within it the first Ctrl-C only makes the yielded function true; no frame is cut in the middle."""
     pressed = False
 

@@ -101,8 +101,9 @@ class Checkpoint:
     [kv_heads * head_dim, dim], `i.o` [dim, heads * head_dim], `i.ffn_norm` [dim], `i.gate`, `i.up` [hidden, dim],
     `i.down` [dim, hidden]. A weight computes y = W x, or W x + b where a matrix of a layer has a bias, `i.q_bias` and
     so on [rows]. tokenizer is a tokenizer.json (Hugging Face tokenizers).
-    card has at least name, licence, source, bos_id (or None), stop_ids, template {before, after}.
-    grids has, by the same names, those weights that lie on such a grid.
+    card has at least name, licence, source, bos_id (or None), stop_ids, template {before, after}; of a chat model also
+    chat (edge/turns.py). grids has, by the same names, those weights that lie on such a grid. notes: what was left out
+    of the source, for the one who converts it.
     """
 
     architecture: Architecture
@@ -110,6 +111,7 @@ class Checkpoint:
     tokenizer: bytes
     card: Mapping[str, Any]
     grids: Mapping[str, Grid] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def expected_shapes(shape: Architecture, tied: bool) -> dict[str, tuple[int, ...]]:

@@ -3,8 +3,7 @@
 `general.architecture` is llama or qwen2. Rows of q and k are stored for RoPE on the pairs (2i, 2i + 1) in a llama, and
 half-split as here in a qwen2. Weights are read and dequantized one by one, when they are asked for. What the file says
 beyond what our decoder computes (experts, sliding windows, other norms …) is refused by its name, and so is every
-tensor that has no place in it. The chat template is not taken over: text never becomes a special token here, and a
-card's template is text.
+tensor that has no place in it. The chat template becomes pieces of the card (make/formats/chat_template.py).
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 from edge.make import rope
 from edge.make.checkpoints import Architecture, Checkpoint, Grid, RopeScaling, shapes_beside
 from edge.make.checkpoints.llama2c import half_split
-from edge.make.formats import gguf_file, gguf_grid, gguf_tokenizer
+from edge.make.formats import chat_template, gguf_file, gguf_grid, gguf_tokenizer
 from edge.make.formats.gguf_file import GgufFile
+from firmware_tools import vocabulary
 from firmware_tools.errors import BadFile
 
 SUFFIXES = (".gguf",)
@@ -106,8 +106,15 @@ def load(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     except OSError as error:
         raise BadFile(f"cannot read the tokenizer {tokenizer}: {error.strerror}", "give a tokenizer.json") from error
     paired = shape.head_dim if kind == "llama" else 0
-    card = _card(file, bos, stops)
-    return Checkpoint(shape, Weights(file, names, paired), json, card, Grids(file, names, paired))
+    chat = chat_template.taken_over(
+        file.values.get("tokenizer.chat_template"),
+        gguf_tokenizer.special_names(file.values, str(path)),
+        vocabulary.added_tokens(json),
+        bos,
+    )
+    card = {**_card(file, bos, chat.ends(stops)), **chat.keys}
+    notes = () if chat.note is None else (chat.note,)
+    return Checkpoint(shape, Weights(file, names, paired), json, card, Grids(file, names, paired), notes)
 
 
 class Weights(Mapping[str, NDArray[np.float32]]):
@@ -265,5 +272,4 @@ def _card(file: GgufFile, bos: int | None, stops: list[int]) -> dict[str, Any]:
         "source": f"GGUF {file.path.name[:200]} ({', '.join(types)}), sha256 {digest.hexdigest()}",
         "bos_id": bos,
         "stop_ids": stops[:32],
-        "template": {"before": "", "after": ""},
     }

@@ -19,6 +19,7 @@ SUFFIXES = ()
 # of weights the names that transformers gives: beside them some models have the same in another form
 PATTERNS = ["model.safetensors", "model-*.safetensors", tensor_files.INDEX, "README.md"]
 PATTERNS += [f"{name}.json" for name in ("config", "generation_config", "tokenizer", "tokenizer_config")]
+PATTERNS += ["special_tokens_map.json", "chat_template.jinja"]
 NAME = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
 REVISION = re.compile(r"[\w./-]{1,200}", re.ASCII)
 

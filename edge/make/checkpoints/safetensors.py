@@ -4,7 +4,8 @@ SOURCE is the folder, its index, or a .safetensors file in it. Weights are float
 shards; make/llama_config.py says which models. A tokenizer may have fewer tokens than the embedding has rows (padding,
 up to a sixteenth): the rows that no token has are left out, so that no text holds what cannot be written. bos_id is the
 token that the tokenizer itself puts before a text, stop_ids are the ends that generation_config.json and the
-tokenizer's settings name. Chat templates are programs, and are not taken over.
+tokenizer's settings name, and the one that ends an answer in the chat template, which becomes pieces of the card
+(make/formats/chat_template.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.make.checkpoints import Architecture, Checkpoint, bias_shapes, expected_shapes
-from edge.make.formats import llama_config, tensor_files
+from edge.make.formats import chat_template, llama_config, tensor_files
 from edge.make.formats.llama_config import Config
 from edge.make.formats.tensor_files import KINDS, Part, Stored, Weights, json_object
 from firmware_tools import vocabulary
@@ -68,7 +69,16 @@ def load(path: Path, tokenizer: Path | None = None) -> Checkpoint:
         for ours, theirs in names.items()
     }
     card = _card(folder, paths, config, data, count)
-    return Checkpoint(replace(shape, vocab_size=count), Weights(parts), data, card)
+    settings = _optional(folder / "tokenizer_config.json")
+    chat = chat_template.taken_over(
+        _chat_template(folder, settings),
+        _special_names(_optional(folder / "special_tokens_map.json") | settings),
+        vocabulary.added_tokens(data),
+        card["bos_id"],
+    )
+    card |= {**chat.keys, "stop_ids": chat.ends(card["stop_ids"])[:MOST_STOP_IDS]}
+    notes = () if chat.note is None else (chat.note,)
+    return Checkpoint(replace(shape, vocab_size=count), Weights(parts), data, card, notes=notes)
 
 
 def _needed(folder: Path, name: str) -> Path:
@@ -174,8 +184,7 @@ def _card(folder: Path, paths: tuple[Path, ...], config: Config, tokenizer: byte
         "licence": _licence(folder / "README.md"),
         "source": source,
         "bos_id": bos,
-        "stop_ids": stops[:MOST_STOP_IDS],
-        "template": {"before": "", "after": ""},
+        "stop_ids": stops,
     }
 
 
@@ -221,6 +230,23 @@ def _id(document: Mapping[str, Any], token: Any) -> int | None:
             return int(added["id"])
     vocab = document["model"]["vocab"]
     return int(vocab[text]) if isinstance(text, str) and text in vocab else None
+
+
+def _chat_template(folder: Path, settings: Mapping[str, Any]) -> object:
+    """The source of the chat template: a file of its own in newer folders; None where there is none."""
+    path = folder / "chat_template.jinja"
+    return _bytes(path).decode("utf-8", "replace") if path.is_file() else settings.get("chat_template")
+
+
+def _special_names(settings: Mapping[str, Any]) -> dict[str, str]:
+    """`bos_token` and its like, each by its text or by a description that holds it."""
+    found = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        token = settings.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str):
+            found[name] = text
+    return found
 
 
 def _licence(readme: Path) -> str:

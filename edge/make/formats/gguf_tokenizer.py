@@ -69,6 +69,14 @@ def ends(values: Mapping[str, Any], name: str) -> tuple[int | None, list[int]]:
     return bos, list(dict.fromkeys(stop for stop in stops if stop is not None))
 
 
+def special_names(values: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The texts of special tokens, by the names that a chat template has for them."""
+    tokens = _tokens(values, name)
+    keys = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+    ids = {theirs: _id(values, ours, len(tokens), name) for ours, theirs in keys.items()}
+    return {f"{what}_token": tokens[id] for what, id in ids.items() if id is not None}
+
+
 def _id(values: Mapping[str, Any], what: str, count: int, name: str) -> int | None:
     key = f"tokenizer.ggml.{what}_token_id"
     id = values.get(key)
