@@ -4,6 +4,7 @@
     model files    damaged .tflite files; each is refused with one message, or read to the end of the road
     device         tokens of the shipped model on virtual boards, bit for bit those of the numpy model
     integer ops    random operators of .tflite files: numpy and a Cortex-M4 compute what LiteRT does, bit for bit
+    pi             deploys to a virtual Raspberry Pi whose cable is pulled at any moment: the next one completes them
 
 `python tests/soak.py --seed S --minutes M` begins with another seed; a failure prints the seed that repeats it.
 """
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -26,6 +28,10 @@ from pathlib import Path
 import numpy as np
 import test_int8_ops
 import test_link
+import test_pi_road
+import tiny
+import virtual_pi
+import virtual_pi_userland
 from cortex import M4
 from link_device import Device, compile_device
 from single_op import Compiled, same
@@ -117,13 +123,60 @@ def integer_ops(folder: Path) -> Iterator[Campaign]:
     yield campaign
 
 
-CAMPAIGNS = {"link faults": link_faults, "model files": model_files, "device": device, "integer ops": integer_ops}
+@contextmanager
+def pi(folder: Path) -> Iterator[Campaign]:
+    models = {name: folder / f"{name}.tflite" for name in ("int8", "large")}
+    convert.save(convert.convert(checkpoints.load(zoo.folder() / "intent" / "checkpoint.npz")), models["int8"])
+    convert.save(convert.convert(tiny.checkpoint(**test_pi_road.LARGE), "float32"), models["large"])
+    with virtual_pi.switched_on(virtual_pi_userland.PI64) as one:
+
+        def campaign(seed: int) -> None:
+            pick = random.Random(seed)
+            model = pick.choice(list(models.values()))
+            one.throttle(pick.choice(["10mbit", "40mbit", "10gbit"]))
+            for _ in range(pick.randint(1, 3)):
+                cut(one, model, pick.uniform(0, 12))
+            test_pi_road.deploy(one, model)
+            digest = hashlib.sha256(model.read_bytes()).hexdigest()
+            there = one.path(f"{test_pi_road.HOME}/models/{digest}.tflite")
+            assert there.read_bytes() == model.read_bytes()
+            assert not [name for name in one.files() if name.endswith((".part", ".new", ".zip"))]
+            again = test_pi_road.deploy(one, model)
+            assert again["runtime_sent_bytes"] == again["model_sent_bytes"] == 0
+            if pick.random() < 0.5:
+                test_pi_road.edge(one, "deploy", "--to", one.target, "--remove")
+                assert test_pi_road.clean(one)
+
+        yield campaign
+
+
+def cut(one: virtual_pi.VirtualPi, model: Path, after_s: float) -> None:
+    """A deploy whose cable is pulled after a time; it ends with a message, or had ended."""
+    command = test_pi_road.deploying(one, model, EDGE_SSH=test_pi_road.IMPATIENT)
+    time.sleep(after_s)
+    with one.unplugged():
+        if command.wait(120):
+            test_pi_road.refused(command)
+    command.communicate()
+    assert test_pi_road.idle(one)
+
+
+CAMPAIGNS = {
+    "link faults": link_faults,
+    "model files": model_files,
+    "device": device,
+    "integer ops": integer_ops,
+    "pi": pi,
+}
 
 
 def soak(first_seed: int, minutes: float) -> dict[str, object]:
     """Runs every campaign for its share of the time; returns what is written down."""
     results: dict[str, object] = {}
     for name, prepare in CAMPAIGNS.items():
+        if name == "pi" and (why := virtual_pi.lacking()):
+            print(f"pi: not run: {why}")
+            continue
         with tempfile.TemporaryDirectory() as folder, prepare(Path(folder)) as campaign:
             count = run(name, campaign, first_seed, time.monotonic() + 60 * minutes / len(CAMPAIGNS))
         print(f"{name}: {count} seeds from {first_seed} on, none failed")
