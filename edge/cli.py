@@ -22,6 +22,7 @@ from edge.options import (
     FILE,
     budget_options,
     calibrate_options,
+    chat_options,
     context_option,
     has_folder,
     input_option,
@@ -50,10 +51,10 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "Make": ("convert", "train", "inspect", "build"),
-    "Run": ("run",),
+    "Run": ("deploy", "run"),
     "Measure": ("bench", "eval"),
     "Decide": ("report",),
-    "Setup": ("demo", "models", "boards"),
+    "Setup": ("demo", "models", "boards", "doctor"),
 }
 INTERRUPTED = 130
 
@@ -135,14 +136,20 @@ def present_losses(model: Path, picture: Path | None, as_json: bool, *what: Any)
 
 
 def present_record(record: Record, output: Path | None, as_json: bool) -> None:
-    """Writes a record where that is asked for, and prints it."""
+    """Writes a record where that is asked for, and prints it; an invalid one is an error, after that."""
     from edge.decide import profile, report
     from edge.measure import record as records
+    from edge.measure.circumstances import ADVICE
 
     if output:
         records.write(record, output)
     details = "" if record.profile is None else "\n" + profile.text(record.profile)
     present(as_json, records.to_json(record), report.text([record]) + details)
+    if record.invalid:
+        raise UserError(
+            f"the run is invalid: {'; '.join(reason.sentence for reason in record.invalid)}",
+            f"{ADVICE[record.invalid[0].code]} (docs/pi.md)",
+        )
 
 
 def present_comparison(models: Sequence[str], runs: Sequence[Record], output: Path | None, as_json: bool) -> None:
@@ -249,6 +256,8 @@ def _convert_text(
             # `all` leaves out what the model cannot have: blocks that none of its rows hold
             with contextlib.suppress(UserError) if "all" in beside else contextlib.nullcontext():
                 files[scheme] = graph.read(convert.convert(checkpoint, scheme, context, progress=progress, **form))
+    for note in checkpoint.notes:
+        click.echo(f"note: {clean(note)}", err=True)
     if not report:
         return present_model(output, as_json, (files[quantize], convert.parameters(checkpoint)))
     present_losses(output, picture, as_json, checkpoint, files, texts or calibration(checkpoint, seed=seed or 0))
@@ -371,11 +380,52 @@ def _build_library(
 
 
 @main.command()
+@click.argument("model", metavar="MODEL", required=False)
+@click.option("--to", "place", required=True, metavar="ssh:[user@]host[:port]", help="The Raspberry Pi.")
+@click.option("--remove", is_flag=True, help="Take MODEL away again, or everything of edge without MODEL.")
+@json_option
+def deploy(model: str | None, place: str, remove: bool, as_json: bool) -> None:
+    """Bring a model, and what it needs to run, to a Raspberry Pi over ssh."""
+    if remove:
+        _remove(model, place, as_json)
+    elif model is not None:
+        _deploy(model, place, as_json)
+    else:
+        raise click.UsageError("give a MODEL to deploy, or --remove")
+
+
+def _deploy(model: str, place: str, as_json: bool) -> None:
+    from edge import zoo
+    from edge.run import ssh
+    from edge.run.pi import deploy
+    from edge.terminal import stages
+    from firmware_tools import graph
+
+    destination, path = ssh.parse(place), zoo.find(model)
+    graph.read(path)  # what is no model is refused before anybody logs in
+    with stages() as progress, deploy.visit(destination) as there:
+        done = deploy.deploy(path, there, str(destination), progress, model)
+    present(as_json, dataclasses.asdict(done), deploy.deployed_text(done))
+
+
+def _remove(model: str | None, place: str, as_json: bool) -> None:
+    from edge.run import ssh
+    from edge.run.pi import deploy
+    from edge.terminal import waiting
+
+    destination = ssh.parse(place)
+    with waiting(f"asking {destination}"), deploy.visit(destination) as there:
+        removed = deploy.remove(model, there, str(destination))
+    present(as_json, dataclasses.asdict(removed), deploy.removed_text(removed))
+
+
+@main.command()
 @model_argument
 @click.argument("prompt", required=False)
 @on_option
 @tokens_option
 @sampling_options
+@chat_options
 @context_option
 @input_option
 @click.option("--labels", type=FILE, metavar="FILE", help="With --input: names of the classes, one a line.")
@@ -410,17 +460,24 @@ def _run_text(
     tokens: int | None,
     context: int | None,
     toolchain: str | None,
+    raw: bool,
+    system: str | None,
     **sampling: Any,
 ) -> None:
-    from edge.run import generate
+    from edge.run import conversation, generate
     from edge.run.target import open_target
 
     if as_json and prompt is None:
         raise click.UsageError("--json goes with a PROMPT")
+    if raw and system is not None:
+        raise click.UsageError("--system goes with a template, and --raw is without one")
+    sampler, shown = generate.sampler(**sampling), None if as_json else show
     with open_target(target, path, context=context, toolchain=toolchain) as running:
+        if why := running.info.raw.get("weight_cache_none_because"):
+            click.echo(f"note: packed weights are not kept: {clean(str(why))}", err=True)
         if prompt is None:
-            return generate.chat(running, tokens, generate.sampler(**sampling), show, ask)
-        answer = generate.answer(running, prompt, tokens, generate.sampler(**sampling), None if as_json else show)
+            return conversation.talk(running, tokens, sampler, show, ask, raw, system, welcome=sys.stdin.isatty())
+        answer = generate.answer(running, prompt, tokens, sampler, shown, raw=raw, system=system)
     present(as_json, dataclasses.asdict(answer), "")  # the text has been shown as it came
 
 
@@ -616,3 +673,15 @@ def boards(as_json: bool) -> None:
 
     rows = catalogue.boards()
     present(as_json, rows, catalogue.boards_text(rows))
+
+
+@main.command()
+@click.argument("target", required=False, metavar="[ssh:[user@]host]")
+@json_option
+def doctor(target: str | None, as_json: bool) -> int:
+    """Say what this machine, or a Raspberry Pi, lacks, and the lines that fix it."""
+    from edge.run.pi import doctor
+
+    findings = doctor.examine_other(target) if target else doctor.examine_here()
+    present(as_json, [dataclasses.asdict(finding) for finding in findings], doctor.text(findings))
+    return int(any(finding.state == "missing" for finding in findings))

@@ -31,6 +31,8 @@ OF_DECODERS = frozenset(
         "beside",
         "max_kl",
         "max_size",
+        "raw",
+        "system",
     )
 )
 OF_PLAIN = frozenset(("inputs", "labels", "signature"))
@@ -107,7 +109,7 @@ on_option = click.option(
     default="host",
     show_default=True,
     metavar="TARGET",
-    help="host, BOARD, BOARD@emulator or BOARD@PORT (a serial port or any pyserial URL).",
+    help="host, BOARD, BOARD@emulator, BOARD@PORT (a serial port or any pyserial URL), ssh:[user@]host or pi@PORT.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 record_option = click.option(
@@ -135,6 +137,10 @@ sampling_options = options(
         "--top-p", type=click.FloatRange(0, 1, min_open=True), metavar="P", help="Sample among the likeliest."
     ),
     seed_option,
+)
+chat_options = options(
+    click.option("--system", metavar="TEXT", help="Of a chat model: what it is told before the conversation."),
+    click.option("--raw", is_flag=True, help="Go on from PROMPT as it is, without the model's template."),
 )
 input_option = click.option(
     "--input",

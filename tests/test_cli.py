@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = 'x\x1b]0;owned\x07\x1b[31m*/"\n|`<script>\u202e\x9b2J'
 DESIGN = {
     "Make": ("convert", "train", "inspect", "build"),
-    "Run": ("run",),
+    "Run": ("deploy", "run"),
     "Measure": ("bench", "eval"),
     "Decide": ("report",),
-    "Setup": ("demo", "models", "boards"),
+    "Setup": ("demo", "models", "boards", "doctor"),
 }
 
 

@@ -18,6 +18,7 @@ another model runs; `< FILE` is standard input. `$ ls` lists the folder. Lines t
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -41,7 +42,7 @@ from edge.make.checkpoints import npz
 from firmware_tools import boards, build, graph
 from firmware_tools.compile import compile_model
 from firmware_tools.emulators import unicorn
-from tests import plain_models, tiny
+from tests import plain_models, test_safetensors, tiny
 
 FOLDER = Path(__file__).parent / "transcripts"
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,6 +187,30 @@ def prepare_compare(folder: Path) -> None:
     npz.save(tiny.checkpoint(), folder / "tiny.npz")
 
 
+CHATML = (
+    "{% if messages[0].role != 'system' %}<s>sit\n{{ messages[0].content }}{% set messages = messages[1:] %}"
+    "{% else %}<s>{{ messages[0].content }}\n{{ messages[1].content }}{% set messages = messages[2:] %}{% endif %}</s>"
+    "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+)
+
+
+def prepare_chat(folder: Path) -> None:
+    """What the transcript of conversations uses beside: folders of safetensors with chat templates."""
+    for name, template, changes in (
+        ("chat", CHATML, {"context": 48}),
+        ("endless_chat", CHATML, {"context": 3000}),
+        ("dated", "{{ strftime_now('%d') }}", {}),
+    ):
+        source = tiny.checkpoint(seed=5, **changes)
+        source.weights["embedding"][3:259] *= 0.1  # letters are what it says, not bytes
+        source.weights["embedding"][2] *= 0.1 if name == "endless_chat" else 1.0  # </s>
+        saved = test_safetensors.save(
+            folder / name, source, tie_word_embeddings=True, max_position_embeddings=source.architecture.context
+        )
+        (saved / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+    (folder / "talk.txt").write_text("tin\ncan\n/new\ntin\n/quit\nnever\n", encoding="utf-8")
+
+
 def prepare_plain(folder: Path) -> None:
     """What the transcript of plain models uses beside."""
     for name in ("classifier", "two_inputs", "unsupported", "autoencoder"):
@@ -221,7 +246,8 @@ class Shell:
         return [line.rstrip() for line in lines if line.strip()] + ([f"[exit {code}]"] if code else [])
 
     def _communicate(self, words: list[str], source: int, command: Command) -> tuple[str, int]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"}
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1", "COLUMNS": "100"}
         process = subprocess.Popen(
             [sys.executable, "-m", "edge", *words],
             stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder, env=environment,
@@ -263,6 +289,8 @@ def shell(name: str = "") -> Iterator[Shell]:
         prepare(folder)
         if name == "plain":
             prepare_plain(folder)
+        if name == "chat":
+            prepare_chat(folder)
         if name == "compare":
             prepare_compare(folder)
         yield Shell(folder, Devices(folder, stack))
@@ -298,7 +326,7 @@ def loosened(line: str) -> str:
     line = re.sub(r"\d+\.\d+ (ms|KB|bits)", r"<float> \1", line)
     line = re.sub(r"(perplexity|KL|top-1) [\d.e-]+", r"\1 <float>", line)
     line = re.sub(r"\d+ bytes came", "<int> bytes came", line)
-    return re.sub(r"(ports of this machine: |virtual-m4@qemu).*", r"\1…", line)
+    return re.sub(r"(ports of this machine: |virtual-m4@qemu|by a port --on ).*", r"\1…", line)
 
 
 def update() -> None:
