@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.run.agent.chunks import gain, plan
+from edge.run.agent import chunks
 from edge.run.agent.runtimes import Runtime, compiled
 
 Floats = NDArray[np.float32]
 ALIGNMENT = 64  # bytes
 LARGE_BYTES = 1 << 20
 SPARE = 64  # bytes behind an array that XNNPACK's kernels may read, though they do not use them
-STEP = 64  # positions by which an open cache grows: laying out anew takes LiteRT as long as a token or two
+STEP = 64  # positions by which an open cache grows: laying out anew takes LiteRT less than a token
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DecoderModel:
         inputs, outputs = self._details("decode")
         self.layers = sum(name.startswith("k_") for name in inputs)
         self.kv_heads = kv_heads
-        self._gain = gain(path.stat().st_size)
+        self.gain = chunks.gain(path.stat().st_size)
         self.vocab_size = _size(outputs["logits"])
         self.head_dim = _size(outputs["k_new_0"]) // kv_heads
         self.context = _size(inputs["k_0"]) // (kv_heads * self.head_dim)
@@ -174,13 +174,10 @@ class DecoderModel:
 
     def prefill(self, ids: Sequence[int], position: int) -> int:
         """Computes tokens at positions from `position` on and keeps the last one's logits; returns nanoseconds."""
-        ticks = 0
-        for part in plan(ids, self.chunk, self._gain):
-            ticks += self._prefill_chunk(part, position) if len(part) > 1 else self.decode(part[0], position)
-            position += len(part)
-        return ticks
+        return chunks.prefill(self, ids, position)
 
-    def _prefill_chunk(self, ids: Sequence[int], position: int) -> int:
+    def prefill_chunk(self, ids: Sequence[int], position: int) -> int:
+        """The same for 2 to `chunk` tokens, in one run of the signature; the rest of it is padding."""
         started = time.perf_counter_ns()
         count = len(ids)
         length = self._laid_out(position, count)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.run.agent.chunks import gain, plan
+from edge.run.agent import chunks
 from edge.run.agent.runtimes import Runtime, interpreter
 
 
@@ -27,7 +27,7 @@ class InterpretedModel:
         inputs, outputs = decode.get_input_details(), decode.get_output_details()
         prefill = self._lite.get_signature_runner("prefill").get_input_details()
         self.layers = sum(name.startswith("k_") for name in inputs)
-        self._gain = gain(path.stat().st_size)
+        self.gain = chunks.gain(path.stat().st_size)
         self.vocab_size = int(outputs["logits"]["shape"][0])
         self.chunk = int(prefill["tokens"]["shape"][0])
         self.kv_heads = kv_heads
@@ -47,7 +47,7 @@ class InterpretedModel:
     def warm_up(self) -> None:
         """Runs both signatures once: LiteRT allocates in the first run, which makes it slower than all others."""
         self.decode(0, 0)
-        self._prefill_chunk([0, 0], 0)
+        self.prefill_chunk([0, 0], 0)
 
     def decode(self, token: int, position: int) -> int:
         """Computes one token and keeps its logits; returns nanoseconds."""
@@ -63,13 +63,10 @@ class InterpretedModel:
 
     def prefill(self, ids: Sequence[int], position: int) -> int:
         """Computes tokens at positions from `position` on and keeps the last one's logits; returns nanoseconds."""
-        ticks = 0
-        for part in plan(ids, self.chunk, self._gain):
-            ticks += self._prefill_chunk(part, position) if len(part) > 1 else self.decode(part[0], position)
-            position += len(part)
-        return ticks
+        return chunks.prefill(self, ids, position)
 
-    def _prefill_chunk(self, ids: Sequence[int], position: int) -> int:
+    def prefill_chunk(self, ids: Sequence[int], position: int) -> int:
+        """The same for 2 to `chunk` tokens, in one run of the signature; the rest of it is padding."""
         started = time.perf_counter_ns()
         tokens = np.zeros(self.chunk, np.int32)
         tokens[: len(ids)] = ids
