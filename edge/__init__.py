@@ -3,4 +3,4 @@
 The rooms, from the roof down: cli, decide, measure, run, make, tokenizer; below them stands `firmware_tools`.
 """
 
-__version__ = "0.1.0"
+from firmware_tools import __version__ as __version__

@@ -9,20 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from firmware_tools import boards, elf, instructions, linker, stack, toolchains
-from firmware_tools.errors import BadFile, DoesNotFit, MissingTool, UserError
+from firmware_tools import __version__, boards, elf, instructions, linker, placing, toolchains, uf2
+from firmware_tools.about import about
+from firmware_tools.about import text as about_text
+from firmware_tools.c_text import c_string
+from firmware_tools.errors import BadFile, MissingTool, UserError
 from firmware_tools.folder import replace
+from firmware_tools.linker import Layout
+from firmware_tools.placing import Region, Sizes
 from firmware_tools.toolchains import zig
 
 if TYPE_CHECKING:
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RUNTIME = Path(__file__).parent / "runtime"
+BOARDS = Path(boards.__file__).parent
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"\n]+)"', re.MULTILINE)
+IMAGE_INCLUDES = '#include "port.h"\n#include "section.h"\n'
 STARTUP = RUNTIME / "startup.c"
 SHARED = tuple(RUNTIME / f"{name}.c" for name in ("frames", "lines", "main", "session", "startup"))
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -49,40 +58,14 @@ FREESTANDING = (
 LINK = ("-Os", "-nostartfiles", "-Wl,--gc-sections", "-Wl,-e,edge_reset", "-Wl,-T,image.ld")
 
 
-HINTS = {
-    "decoder": "a smaller --context needs less RAM, int8 weights less flash; `edge inspect` shows which boards it fits",
-    "plain": "int8 weights and values need less of both; `edge inspect` shows which boards it fits",
-}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What an image takes, in bytes.
-
-    code is all flash but weights and vocabulary: instructions, tables and the first content of data. stack is what the
-    board reserves; stack_deepest the most that the call graph can need, None where that has no bound. input_bytes of a
-    plain model are its inputs as the host gave them; its kv_cache_bytes all that it keeps between inferences.
-    """
-
-    code_bytes: int
-    weight_bytes: int
-    vocabulary_bytes: int
-    data_bytes: int
-    bss_bytes: int
-    arena_bytes: int
-    kv_cache_bytes: int
-    stack_bytes: int
-    stack_deepest_bytes: int | None
-    flash_bytes: int
-    ram_bytes: int
-    input_bytes: int = 0
-
-
 @dataclass(frozen=True)
 class Facts:
     """Whose model an image holds, and which toolchain of which version made it.
 
-    can_encode tells whether the model's tokenizer runs on the device.
+    can_encode tells whether the model's tokenizer runs on the device. identity is the SHA-256 of all that went in:
+    version, board, toolchain, sources, flags, linker scripts; the running firmware tells it. uf2_family is the board's.
+    weights_in and code_in: `flash`, or `ram` where they are copied at start; code is that of model and kernels.
+    actions: what the board does about answers, in words.
     """
 
     board: str
@@ -94,14 +77,21 @@ class Facts:
     vocab_size: int
     can_encode: bool
     kind: str = "decoder"
+    identity: str = ""
+    weights_in: str = "flash"
+    code_in: str = "flash"
+    uf2_family: int | None = None
+    version: str = __version__
+    actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Image:
     """Firmware for one board.
 
-    elf: the linked file; segments: (address in flash, bytes) in order of addresses; files: the sources by their paths
-    below `src/`, with `/`; sha256: of the ELF file.
+    elf: the linked file; entry: its first instruction; segments: (address in flash, bytes) in order of addresses;
+    files: the sources by their paths below `src/`, with `/`; sha256: of the ELF file; vectors: the address where the
+    chip finds its first stack pointer and instruction.
     """
 
     facts: Facts
@@ -111,17 +101,22 @@ class Image:
     segments: tuple[tuple[int, bytes], ...] = field(repr=False)
     files: Mapping[str, str] = field(repr=False)
     sha256: str
+    vectors: int = 0
 
     @property
     def board(self) -> str:
         return self.facts.board
 
+    @property
+    def start(self) -> int:
+        """The address where flash_content begins."""
+        return self.segments[0][0]
+
     def flash_content(self) -> bytes:
         """What flash holds from its start on, gaps as erased (0xFF)."""
-        start = self.segments[0][0]
         content = bytearray()
         for address, part in self.segments:
-            content += b"\xff" * (address - start - len(content)) + part
+            content += b"\xff" * (address - self.start - len(content)) + part
         return bytes(content)
 
 
@@ -132,25 +127,37 @@ def build(
     *,
     bare: bool = False,
     toolchain: str = toolchains.DEFAULT,
+    weights: str | None = None,
 ) -> Image:
     """Compiles and links sources with the runtime and the board's port functions.
 
     folder, where given, keeps the sources, objects and linker script; it may exist. bare: of the runtime only the
-    startup, for sources with a main of their own. toolchain: a stem of toolchains/.
+    startup, for sources with a main of their own. toolchain: a stem of toolchains/. weights: `flash` or `ram`; by
+    default where the board reads them faster, as long as all fits.
     Raises DoesNotFit naming region and bytes missing, MissingTool without the toolchain, UserError where C is refused
     or has become an instruction that the board's core lacks.
     """
     tools = toolchains.load(toolchain)
     compiler = tools.command(board)
     files = _source_files(sources, board, (STARTUP,) if bare else runtime(sources.kind))
+    slow = _slow(files, sources)
+    layouts = placing.layouts(board, weights)
+    scripts = [linker.script(board, layout, slow) for layout in layouts]
+    flags = [*LANGUAGE, *FREESTANDING, *tools.COMPILE, *LINK, *tools.LINK]
+    identity = _identity(files, board, tools.version(), [*flags, *scripts])
+    files["image.c"] = _image_c(identity, board, sources, tools.version())
     with _workplace(folder) as place, _workplace(None) as cache:
         for name, text in files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text, encoding="utf-8", newline="\n")
-        (place / "image.ld").write_text(linker.script(board), encoding="utf-8", newline="\n")
         objects = _compile(files, sources, [*compiler, *tools.COMPILE], place, cache)
-        _run([*compiler, *LINK, *tools.LINK, *objects, *tools.LIBRARIES, "-o", "image.elf"], place, cache)
-        linked = (place / "image.elf").read_bytes()
+
+        def link(layout: Layout) -> bytes:
+            (place / "image.ld").write_text(linker.script(board, layout, slow), encoding="utf-8", newline="\n")
+            _run([*compiler, *LINK, *tools.LINK, *objects, *tools.LIBRARIES, "-o", "image.elf"], place, cache)
+            return (place / "image.elf").read_bytes()
+
+        layout, linked, sizes = _fitting(layouts, link, sources, board)
     facts = Facts(
         board=board.name,
         toolchain=tools.version(),
@@ -161,12 +168,39 @@ def build(
         vocab_size=sources.vocab_size,
         can_encode=sources.can_encode,
         kind=sources.kind,
+        identity=identity,
+        weights_in=layout.weights,
+        code_in=layout.code,
+        actions=sources.actions,
+        uf2_family=board.uf2_family,
     )
+    instructions.refuse_foreign(elf.read(linked), board)
+    placing.refuse_what_does_not_fit(sizes, elf.read(linked), board, layout, facts.name, facts.kind)
+    return _image(facts, sizes, linked, files)
+
+
+def _fitting(
+    layouts: Sequence[Layout], link: Callable[[Layout], bytes], sources: Sources, board: Board
+) -> tuple[Layout, bytes, Sizes]:
+    """The first layout in which the image fits, or else the last one; the linked file, and what it takes."""
+    for layout in layouts:
+        linked = link(layout)
+        arranged = placing.arranged(elf.read(linked), board, layout)
+        if arranged is not None and arranged != layout:
+            layout, linked = arranged, link(arranged)
+        sizes = placing.measure(elf.read(linked), sources, board, layout)
+        if placing.fits(sizes):
+            break
+    return layout, linked, sizes
+
+
+def _image(facts: Facts, sizes: Sizes, linked: bytes, files: Mapping[str, str]) -> Image:
     parts = elf.read(linked)
-    instructions.refuse_foreign(parts, board)
-    sizes = _sizes(parts, sources, board)
-    _refuse_what_does_not_fit(sizes, facts, board)
-    return Image(facts, sizes, linked, parts.entry, parts.segments, files, hashlib.sha256(linked).hexdigest())
+    vectors = parts.address_of("edge_vectors")
+    if vectors is None or not parts.segments:
+        raise BadFile("the image's ELF file has no vectors", "build it again")
+    sha256 = hashlib.sha256(linked).hexdigest()
+    return Image(facts, sizes, linked, parts.entry, parts.segments, files, sha256, vectors)
 
 
 def runtime(kind: str) -> tuple[Path, ...]:
@@ -176,7 +210,8 @@ def runtime(kind: str) -> tuple[Path, ...]:
 
 
 def save(image: Image, folder: Path) -> None:
-    """Writes image.elf, image.bin (flash content), image.json (facts and sizes) and src/ into folder, all or nothing.
+    """Writes image.elf, image.bin (flash content), image.json (facts and sizes) and src/ into folder, all or nothing;
+    and image.uf2 for boards that take such files.
 
     An image that lies there already is replaced; UserError where the folder holds anything else or cannot be written.
     """
@@ -194,8 +229,8 @@ def load(folder: Path) -> Image:
         linked = (folder / "image.elf").read_bytes()
         if described["schema"] != SCHEMA:
             raise BadFile(f"{folder} was built by another version", "build it again with `edge build`")
-        facts = Facts(**described["facts"])
-        sizes = Sizes(**described["sizes"])
+        facts = Facts(**{**described["facts"], "actions": tuple(described["facts"].get("actions", ()))})
+        sizes = _sizes(described["sizes"])
         expected = described["sha256"]
         source_folder = folder / "src"
         paths = sorted(path for path in source_folder.rglob("*") if path.is_file())
@@ -204,8 +239,20 @@ def load(folder: Path) -> Image:
         raise BadFile(f"{folder} is not a firmware image", "make one with `edge build`") from error
     if hashlib.sha256(linked).hexdigest() != expected:
         raise BadFile(f"{folder / 'image.elf'} is damaged: its hash is not the one in image.json", "build it again")
-    parts = elf.read(linked)
-    return Image(facts, sizes, linked, parts.entry, parts.segments, files, expected)
+    image = _image(facts, sizes, linked, files)
+    told = about(linked) or {}
+    if (told.get("inputs"), told.get("model")) != (facts.identity, facts.model_sha256):
+        raise BadFile(f"{folder / 'image.json'} describes another image than image.elf is", "build it again")
+    if told["board"].partition("+")[0] != facts.board:
+        raise BadFile(
+            f"{folder / 'image.elf'} is for {told['board']}, and image.json says {facts.board}", "build it again"
+        )
+    return image
+
+
+def _sizes(described: Mapping[str, Any]) -> Sizes:
+    regions = tuple(Region(**region) for region in described["regions"])
+    return Sizes(**{**described, "regions": regions})
 
 
 def _write_image(image: Image, folder: Path) -> None:
@@ -214,21 +261,71 @@ def _write_image(image: Image, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     (folder / "image.elf").write_bytes(image.elf)
-    (folder / "image.bin").write_bytes(image.flash_content())
+    content = image.flash_content()
+    (folder / "image.bin").write_bytes(content)
+    if image.facts.uf2_family is not None:
+        (folder / "image.uf2").write_bytes(uf2.encode(content, image.start, image.facts.uf2_family))
     described = {"schema": SCHEMA, "sha256": image.sha256, "facts": asdict(image.facts), "sizes": asdict(image.sizes)}
     (folder / "image.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def _source_files(sources: Sources, board: Board, runtime: Sequence[Path]) -> dict[str, str]:
-    """All that is compiled or included, by its path below `src/`."""
+    """All that is compiled, and the headers that it includes, by its path below `src/`."""
     port = boards.port_source(board.name)
-    paths = {f"{port.parent.name}/{port.name}": port}
-    folders = {port.parent, RUNTIME, *sources.includes}
-    for folder in folders:
-        paths |= {f"{folder.name}/{path.name}": path for path in folder.glob("*.h")}
-    paths |= {f"{path.parent.name}/{path.name}": path for path in (*runtime, *sources.kernels)}
-    copied = {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
-    return dict(sorted((copied | dict(sources.files)).items()))
+    headers = {f"boards/{path.name}": path for folder in (BOARDS, port.parent) for path in folder.glob("*.h")}
+    for folder in (RUNTIME, *sources.includes):
+        headers |= {f"{folder.name}/{path.name}": path for path in folder.glob("*.h")}
+    compiled = {f"{path.parent.name}/{path.name}": path for path in (*runtime, *sources.kernels)}
+    compiled[f"boards/{port.name}"] = port
+    files = {name: path.read_text(encoding="utf-8") for name, path in compiled.items()} | dict(sources.files)
+    waiting = [name for name in files if not name.endswith(".h")] + ["image.c"]
+    texts = {**files, "image.c": IMAGE_INCLUDES}
+    while waiting:
+        name = waiting.pop()
+        for included in INCLUDE.findall(texts[name]):
+            found = _find(included, name, {*headers, *files})
+            if found is not None and found not in texts:
+                texts[found] = files[found] = headers[found].read_text(encoding="utf-8")
+                waiting.append(found)
+    return dict(sorted(files.items()))
+
+
+def _find(included: str, by: str, known: Set[str]) -> str | None:
+    """The file that an include means: beside the one that includes it, or in the first folder that has it."""
+    beside = f"{by.rpartition('/')[0]}/{included}".lstrip("/")
+    if beside in known:
+        return beside
+    return next((name for name in sorted(known) if name == included or name.endswith(f"/{included}")), None)
+
+
+def _slow(files: Mapping[str, str], sources: Sources) -> list[str]:
+    """Objects whose code stays in flash: those of runtime, port and what the image says of itself."""
+    fast = {*sources.files, *(f"{path.parent.name}/{path.name}" for path in sources.kernels)}
+    return [*(f"{name[:-2]}.o" for name in files if name.endswith(".c") and name not in fast), "image.o"]
+
+
+def _identity(files: Mapping[str, str], board: Board, toolchain: str, rest: Sequence[str]) -> str:
+    """The SHA-256 of all that decides an image's bytes, in hex."""
+    told = [__version__, board.full_name, toolchain, *rest, *(part for item in files.items() for part in item)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _image_c(identity: str, board: Board, sources: Sources, toolchain: str) -> str:
+    """What an image says of itself: to who runs it, and (near its start) to who reads its bytes."""
+    told = {
+        "edge": __version__,
+        "board": board.full_name,
+        "model": sources.model_sha256,
+        "toolchain": toolchain,
+        "inputs": identity,
+    }
+    return f"""/* What this image is. Generated. SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
+{IMAGE_INCLUDES}
+const char edge_image[] = "{identity}";
+const int edge_acts = {int(bool(sources.actions))};
+
+EDGE_ABOUT const char edge_about[] = {c_string(about_text(told))};
+"""
 
 
 def _compile(
@@ -248,47 +345,6 @@ def _compile(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda command: _run(command, place, cache), commands))
     return objects
-
-
-def _sizes(parts: elf.Elf, sources: Sources, board: Board) -> Sizes:
-    size = {name: parts.section_bytes(name) for name in (*linker.SECTIONS_IN_FLASH, *linker.SECTIONS_IN_RAM)}
-    strange = [s.name for s in parts.sections if s.in_memory and s.size_bytes and s.name not in size]
-    if strange:
-        raise UserError(f"the image has sections that the linker script does not place: {', '.join(strange)}")
-    end = max((address + len(content) for address, content in parts.segments), default=board.flash.start)
-    flash_bytes = end - board.flash.start
-    in_ram = [s.address + s.size_bytes for s in parts.sections if s.in_memory and s.name in linker.SECTIONS_IN_RAM]
-    return Sizes(
-        code_bytes=flash_bytes - size[".weights"] - size[".vocabulary"],
-        weight_bytes=size[".weights"],
-        vocabulary_bytes=size[".vocabulary"],
-        data_bytes=size[".data"],
-        bss_bytes=size[".bss"],
-        arena_bytes=sources.arena_bytes,
-        kv_cache_bytes=sources.kv_cache_bytes,
-        stack_bytes=board.stack_bytes,
-        stack_deepest_bytes=stack.deepest(parts, "edge_reset"),
-        flash_bytes=flash_bytes,
-        ram_bytes=max(in_ram, default=board.ram.start) - board.ram.start,
-        input_bytes=sources.input_bytes,
-    )
-
-
-def _refuse_what_does_not_fit(sizes: Sizes, facts: Facts, board: Board) -> None:
-    missing = [
-        f"{needed - given:,} bytes of {region} are missing (it needs {needed:,}, the board has {given:,})"
-        for region, needed, given in (
-            ("flash", sizes.flash_bytes, board.flash.size_bytes),
-            ("RAM", sizes.ram_bytes, board.ram.size_bytes),
-            ("stack", sizes.stack_deepest_bytes or 0, board.stack_bytes),
-        )
-        if needed > given
-    ]
-    if missing:
-        raise DoesNotFit(
-            f"{facts.name} does not fit {board.name}: {'; '.join(missing)}",
-            HINTS[facts.kind],
-        )
 
 
 def build_host(files: Sequence[Path], includes: Sequence[Path], out: Path, *, sanitize: bool = False) -> Path:

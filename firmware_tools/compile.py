@@ -37,7 +37,8 @@ class Sources:
     files: text by name. kernels: C files of ops/ that model.c calls. includes: folders of their headers. kind: which
     runtime it is for, `decoder` or `plain`. weight_bytes and vocabulary_bytes lie in flash, the others in RAM: of a
     plain model kv_cache_bytes are all that it keeps from one inference to the next, and input_bytes its inputs; it has
-    neither context nor vocabulary (0).
+    neither context nor vocabulary (0). actions: what the board does about answers, in words, where actions.py has added
+    that.
     """
 
     files: Mapping[str, str]
@@ -55,6 +56,7 @@ class Sources:
     vocab_size: int
     kind: str = "decoder"
     input_bytes: int = 0
+    actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

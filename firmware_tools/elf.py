@@ -13,19 +13,20 @@ from firmware_tools.errors import BadFile
 IDENT = b"\x7fELF\x01\x01"  # 32-bit, little-endian
 ARM = 40
 PT_LOAD, SHT_SYMTAB, SHT_NOBITS = 1, 2, 8
-SHF_ALLOC, STT_FUNC = 2, 2
+SHF_ALLOC, SHF_EXECINSTR, STT_FUNC = 2, 4, 2
 HEADER, PROGRAM_HEADER, SECTION_HEADER, SYMBOL = "<16xHHIIIIIHHHHHH", "<8I", "<10I", "<IIIBBH"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A stretch of the program by purpose; content is empty for memory that is only reserved."""
+    """A stretch of the program by purpose; content is empty for memory that is only reserved. executable: has code."""
 
     name: str
     address: int
     size_bytes: int
     in_memory: bool
     content: bytes
+    executable: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Elf:
     def section_bytes(self, name: str) -> int:
         """Size of a section, 0 where there is none."""
         return sum(section.size_bytes for section in self.sections if section.name == name)
+
+    def address_of(self, name: str) -> int | None:
+        """The address that a name stands for, or None."""
+        return next((symbol.address for symbol in self.symbols if symbol.name == name), None)
 
     def function_at(self, address: int) -> str:
         """Name of the function that holds an address, or an empty string."""
@@ -98,7 +103,8 @@ def _segments(data: bytes, at: int, count: int) -> tuple[tuple[int, bytes], ...]
 def _section(data: bytes, header: tuple[int, ...], names: bytes) -> Section:
     name, kind, flags, address, offset, size = header[:6]
     content = b"" if kind == SHT_NOBITS else _cut(data, offset, size)
-    return Section(_string(names, name), address, size, bool(flags & SHF_ALLOC), content)
+    executable = bool(flags & SHF_EXECINSTR)
+    return Section(_string(names, name), address, size, bool(flags & SHF_ALLOC), content, executable)
 
 
 def _symbols(table: bytes, strings: bytes) -> tuple[Symbol, ...]:

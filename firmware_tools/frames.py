@@ -22,6 +22,8 @@ the host may repeat itself whenever an answer is late.
     OUTPUT    index u32 · offset u32                         bytes                as many as fit a packet
     OPEN      JSON                                           nothing              a computer loads that model
     FACTS                                                    JSON                 what a computer tells of itself now
+    CHECK                                                    bytes u32 · crc u32  the image in a board's flash, CRC-32
+    ACTED                                                    UTF-8 text           what a board did about an answer
     any                                                      ERROR: UTF-8 text
 
 GENERATE samples a token from the kept logits and computes it at the next position, count times. It stops after a stop
@@ -34,7 +36,8 @@ INPUT counts bytes through all inputs as if they lay one after the other; they s
 inference starts from an empty state (variables of the model), unless INVOKE has the flag KEEP_STATE.
 
 A board holds one model, which is in its image. A computer (a Raspberry Pi) holds files, of which OPEN loads one in the
-place of the one before; it also answers FACTS: its clock, temperature, throttling if it can. Boards refuse both.
+place of the one before; it also answers FACTS: its clock, temperature, throttling if it can. Boards refuse both, and
+they alone answer CHECK and ACTED.
 
 Between zeros there may be nothing, and whoever sends may put a zero before a packet: text or garbage that came first
 then spoils no packet. WAKE before a packet brings a device with several modes into this one; for a device in frames
@@ -51,7 +54,8 @@ from enum import IntEnum
 END = b"\x00"
 WAKE = b"\x00%frames%\x00"
 REPLY = 0x80
-SEED = 1  # flag of GENERATE
+SEED = 1  # flags of GENERATE
+ACT = 2
 KEEP_STATE = 1  # flag of INVOKE
 
 
@@ -70,6 +74,8 @@ class Kind(IntEnum):
     OUTPUT = 10
     OPEN = 11
     FACTS = 12
+    CHECK = 13
+    ACTED = 14
     ERROR = 0x7F
 
 

@@ -36,7 +36,9 @@ class Info:
     """What a device says of itself and its model, checked. Sizes are None where the device does not know them.
 
     kind: "decoder", a language model; or "plain", which has no tokens: vocab_size, context and layers are 0 then, and
-    inputs and outputs are told unless they are too many for one answer.
+    inputs and outputs are told unless they are too many for one answer. image: `Image.identity` of what was built for a
+    board; trouble: what of its hardware did not start, so that it runs slower than it should, "" for nothing; acts: a
+    complete answer does something there, on request; weights_in: where its kernels read weights, `flash` or `ram`.
     """
 
     board: str
@@ -58,6 +60,10 @@ class Info:
     max_payload: int
     raw: Mapping[str, Any]
     kind: str = "decoder"
+    image: str | None = None
+    trouble: str = ""
+    weights_in: str | None = None
+    acts: bool = False
     inputs: tuple[BorderInfo, ...] | None = None
     outputs: tuple[BorderInfo, ...] | None = None
 
@@ -89,6 +95,11 @@ def _checked(raw: Mapping[str, Any]) -> Info:
             raise ValueError(f"{key} is not text")
         return clean(value)
 
+    def hash(key: str) -> str | None:
+        if raw.get(key) is not None and not HEX_64.fullmatch(text(key)):
+            raise ValueError(f"{key} is not a SHA-256")
+        return raw.get(key)
+
     def truth(key: str) -> bool:
         value = raw.get(key)
         if not isinstance(value, bool):
@@ -104,12 +115,13 @@ def _checked(raw: Mapping[str, Any]) -> Info:
     stop_ids = raw.get("stop_ids")
     if not isinstance(stop_ids, list) or not all(type(id) is int and 0 <= id < vocab_size for id in stop_ids):
         raise ValueError("stop_ids is not a list of ids")
-    if not HEX_64.fullmatch(text("model")):
+    model = hash("model")
+    if model is None:
         raise ValueError("model is not a SHA-256")
     return Info(
         board=text("board"),
         emulated=truth("emulated"),
-        model=text("model"),
+        model=model,
         name=text("name"),
         vocab_size=vocab_size if kind == "decoder" else 0,
         context=whole("context", 1 << 24, 1) if kind == "decoder" else 0,
@@ -126,9 +138,20 @@ def _checked(raw: Mapping[str, Any]) -> Info:
         max_payload=whole("max_payload", 1 << 20, 20),
         raw=raw,
         kind=kind,
+        image=hash("image"),
+        trouble=text("trouble") if raw.get("trouble") else "",
+        weights_in=_weights_in(raw),
+        acts=truth("acts") if raw.get("acts") is not None else False,
         inputs=_borders(raw, "inputs") if kind == "plain" else None,
         outputs=_borders(raw, "outputs") if kind == "plain" else None,
     )
+
+
+def _weights_in(raw: Mapping[str, Any]) -> str | None:
+    told = raw.get("weights_in") or None
+    if told not in (None, "flash", "ram"):
+        raise ValueError("weights_in is neither flash nor ram")
+    return told
 
 
 def _borders(raw: Mapping[str, Any], key: str) -> tuple[BorderInfo, ...] | None:

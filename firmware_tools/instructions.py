@@ -63,7 +63,7 @@ class Code:
     """The functions of an image, once for each address, and their instructions."""
 
     def __init__(self, elf: Elf) -> None:
-        self.text = next(section for section in elf.sections if section.name == ".text")
+        self._sections = [s for s in elf.sections if s.executable and s.in_memory and s.size_bytes]
         marks = {s.address: "" for s in elf.symbols if s.name[:2] in ("$t", "$d", "$a")}
         for symbol in elf.symbols:
             if symbol.address in marks and symbol.name[:2] in ("$t", "$d", "$a"):
@@ -74,7 +74,7 @@ class Code:
         self._kinds = [marks[address] for address in self._marks]
         named = {s.address: s for s in elf.symbols if s.is_function and self._holds(s.address)}
         self.functions = [named[address] for address in sorted(named)]
-        self._starts = sorted({*named, *self._marks, self.text.address + self.text.size_bytes})
+        self._starts = sorted({*named, *self._marks, *(s.address + s.size_bytes for s in self._sections)})
 
     def instructions(self, symbol: Symbol) -> Iterator[Instruction]:
         """Those of a function, in order of addresses; one without a size ends where the next thing begins."""
@@ -96,10 +96,11 @@ class Code:
         return self._halfword(address) | self._halfword(address + 2) << 16
 
     def _holds(self, address: int) -> bool:
-        return self.text.address <= address < self.text.address + self.text.size_bytes
+        return any(s.address <= address < s.address + s.size_bytes for s in self._sections)
 
     def _halfword(self, address: int) -> int:
-        halfword: int = struct.unpack_from("<H", self.text.content, address - self.text.address)[0]
+        section = next(s for s in self._sections if s.address <= address < s.address + s.size_bytes)
+        halfword: int = struct.unpack_from("<H", section.content, address - section.address)[0]
         return halfword
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_tools.errors import LinkError
-from firmware_tools.frames import END, KEEP_STATE, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
+from firmware_tools.frames import ACT, END, KEEP_STATE, REPLY, SEED, WAKE, Kind, Packet, pack, unpack
 from firmware_tools.info import NOT_EDGE, Info, read_info
 from firmware_tools.sampler import Sampler
 from firmware_tools.transports import PipeTransport, SerialTransport, Transport, clean
@@ -132,6 +132,11 @@ class Link:
         """The device's facts; asks for them the first time."""
         return self._info or self.hello()
 
+    @property
+    def transport(self) -> Transport:
+        """The line itself, for who tests what the device does without requests."""
+        return self._transport
+
     def expect_model(self, sha256: str) -> None:
         """LinkError unless the device holds the model of this hash (model.sha256)."""
         if self.info.model != sha256:
@@ -160,6 +165,14 @@ class Link:
             raise self._malformed(Kind.FACTS)
         return told
 
+    def check(self) -> tuple[int, int]:
+        """What a board reads in its flash: how many bytes the image has, and their CRC-32 (zlib's)."""
+        answer = self._request(Kind.CHECK, b"", self._timeout_s)
+        if len(answer) != 8:
+            raise self._malformed(Kind.CHECK)
+        size_bytes, crc = struct.unpack("<II", answer)
+        return size_bytes, crc
+
     def prefill(self, ids: Sequence[int], position: int = 0) -> int | None:
         """Computes ids at position and behind, and keeps the last one's logits; returns the sum of ticks.
 
@@ -177,16 +190,16 @@ class Link:
         ticks = self._compute(Kind.FORWARD, (id,), position)
         return ticks if self.clock.counting else None
 
-    def generate(self, count: int, sampler: Sampler, seed: bool) -> list[Step]:
+    def generate(self, count: int, sampler: Sampler, seed: bool, act: bool = False) -> list[Step]:
         """Samples and computes up to count tokens after the kept logits; fewer where the device stops.
 
         It stops after a token of the model's stop_ids, which is the last one then, and at the end of the context.
-        seed: start the sampler's random numbers anew, else they go on.
+        seed: start the sampler's random numbers anew, else they go on. act: a board acts on a complete answer.
         """
         steps: list[Step] = []
         while len(steps) < count:
             asked = min(STEPS_A_REQUEST, count - len(steps))
-            flags = SEED if seed and not steps else 0
+            flags = (SEED if seed and not steps else 0) | (ACT if act and self.info.acts else 0)
             payload = struct.pack(
                 "<HHffQ", asked, flags, sampler.temperature, sampler.top_p, sampler.seed & (2**64 - 1)
             )
@@ -198,6 +211,12 @@ class Link:
             if len(new) < asked or new[-1].id in self.info.stop_ids:
                 break
         return steps
+
+    def acted(self) -> str:
+        """What a board tells that it did about the last answer; "" for nothing."""
+        if not self.info.acts:
+            return ""
+        return clean(self._request(Kind.ACTED, b"", QUICK_S).decode(errors="replace"))
 
     def logits(self) -> NDArray[np.float32]:
         """The kept logits, float32 [vocab_size]."""

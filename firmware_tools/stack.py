@@ -2,8 +2,8 @@
 
 Frames come from the pushes and subtractions of SP in the code, those of inline assembly included, and from clang's
 `.stack_sizes` section (`-fstack-size-section`), which knows frames that the code hides: the larger counts. Calls come
-from BL and branches to other functions; a call through a register may reach any function whose address the program
-forms. Encodings: ARMv7-M Architecture Reference Manual, A5 and A7.
+from BL and branches to other functions, through veneers where these are far away; a call through a register may reach
+any function whose address the program forms. Encodings: ARMv7-M Architecture Reference Manual, A5 and A7.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from firmware_tools.elf import Elf, Section
+from firmware_tools.elf import Elf
 from firmware_tools.instructions import Code, Instruction, branch_target
+from firmware_tools.veneers import veneer
+
+ELSEWHERE = frozenset({"second_core"})  # where another core begins, in a stack of its own: nobody calls it
 
 
 @dataclass
@@ -29,6 +32,7 @@ def deepest(elf: Elf, entry: str) -> int | None:
     (recursion) or cannot be told (a frame of variable size).
     """
     functions, pointed_at = _functions(elf)
+    pointed_at -= {symbol.address for symbol in elf.symbols if symbol.name in ELSEWHERE}
     for function in functions.values():
         if function.calls_by_register:
             function.calls |= pointed_at
@@ -54,8 +58,14 @@ def _functions(elf: Elf) -> tuple[dict[int, Function], set[int]]:
     symbols = {symbol.address for symbol in code.functions}
     functions: dict[int, Function] = {}
     formed: set[int] = set()
+    places = set()  # of words that are part of a call
     for symbol in code.functions:
         address, instructions = symbol.address, list(code.instructions(symbol))
+        far = veneer(symbol, instructions, code)
+        if far is not None and far.target in symbols:
+            functions[address] = Function(_frame_bytes(instructions, code), {far.target})
+            places.add(far.word)
+            continue
         stated, read = frames.get(address), _frame_bytes(instructions, code)
         function = Function(max(stated or 0, read) if read is not None else stated)
         for index, (at, first, second) in enumerate(instructions):
@@ -65,7 +75,7 @@ def _functions(elf: Elf) -> tuple[dict[int, Function], set[int]]:
             function.calls_by_register |= _is_register_branch(first) and not _is_return(instructions[: index + 1])
         formed |= _formed_addresses(instructions)
         functions[address] = function
-    formed |= _words(elf, code.text)
+    formed |= _words(elf, places)
     return functions, {address & ~1 for address in formed if address & 1 and address & ~1 in symbols}
 
 
@@ -122,14 +132,18 @@ def _formed_addresses(instructions: list[Instruction]) -> set[int]:
     return formed | set(low.values())
 
 
-def _words(elf: Elf, text: Section) -> set[int]:
-    """All aligned words of the constants and data that are loaded, but for the vector table."""
-    table = next((s.size_bytes for s in elf.symbols if s.name == "vectors"), 0)
+def _words(elf: Elf, without: set[int | None]) -> set[int]:
+    """All aligned words of the code, its constants and the data that is loaded, but for the vector table and some."""
+    table = next(((s.address, s.address + s.size_bytes) for s in elf.symbols if s.name == "vectors"), (0, 0))
     words: set[int] = set()
     for section in elf.sections:
-        if section.name in (".text", ".data"):
-            content = section.content[table if section is text else 0 :]
-            words |= {word for (word,) in struct.iter_unpack("<I", content[: len(content) & ~3])}
+        if section.in_memory and (section.executable or section.name == ".data"):
+            skipped = -section.address % 4
+            content = section.content[skipped:]
+            for index, (word,) in enumerate(struct.iter_unpack("<I", content[: len(content) & ~3])):
+                at = section.address + skipped + 4 * index
+                if not table[0] <= at < table[1] and at not in without:
+                    words.add(word)
     return words
 
 

@@ -78,12 +78,17 @@ def can_compile() -> bool:
     return os.name == "posix" and bool(shutil.which("clang") or shutil.which("gcc"))
 
 
-def compile_device(folder: Path, *, byte_fallback: bool = True) -> Path:
-    """Builds the runtime with the host's port and model; returns the program."""
+NO_ACTIONS = "extern const int edge_acts;\nconst int edge_acts = 0;\n"
+
+
+def compile_device(folder: Path, *, byte_fallback: bool = True, actions: str = NO_ACTIONS) -> Path:
+    """Builds the runtime with the host's port and model, and what it does about answers in C; returns the program."""
     table = folder / "vocabulary.c"
     table.write_text(vocabulary.lower(vocabulary.read(tokenizer_json(byte_fallback))), encoding="utf-8")
     runtime = [path for path in sorted(RUNTIME.glob("*.c")) if path.name != "startup.c"]
-    sources = [*runtime, HERE / "host_port.c", HERE / "host_model.c", table]
+    acts = folder / "actions.c"
+    acts.write_text(actions, encoding="utf-8")
+    sources = [*runtime, HERE / "host_port.c", HERE / "host_model.c", table, acts]
     return build_host_program(sources, [RUNTIME], folder / "device")
 
 

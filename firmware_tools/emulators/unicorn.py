@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = 0x1000
 CORE_REGISTERS = 0xE000E000  # SysTick, NVIC, CPACR: nothing here needs an answer, since WFI is the emulator's idle
 UART_DATA, UART_STATE, STATE_RX_FULL = 0x0, 0x4, 2
-FPGAIO_LED, FPGAIO_CLK100HZ, FPGAIO_COUNTER = 0x0, 0x14, 0x18
+FPGAIO_LED, FPGAIO_CLK100HZ, FPGAIO_COUNTER, FPGAIO_MISC = 0x0, 0x14, 0x18, 0x4C
 IDLE_S = 0.01  # what the firmware asks of SysTick
 LONGEST_REQUEST_S = 600.0  # counting is slow, and a fault is reported at once
 Pass: TypeAlias = tuple[str, int]
@@ -79,7 +79,9 @@ class Device:
         self.instructions = 0
         self.wakes = 0
         self._parts = elf.read(image.elf)
+        self._vectors = image.vectors
         self._gates = 0
+        self.pins: list[int] = [0]  # what was written to them, all in one number, the latest last
         self.waited_ticks = 0
         self._waiting_since = time.monotonic()
         self._counter_hz = board.machine.counter_hz
@@ -98,7 +100,7 @@ class Device:
         from unicorn.arm_const import UC_ARM_REG_PC, UC_ARM_REG_SP
 
         core, nowhere = self._core, 0  # execution never reaches the vector table
-        stack, at = (int.from_bytes(core.mem_read(self._parts.segments[0][0] + i, 4), "little") for i in (0, 4))
+        stack, at = (int.from_bytes(core.mem_read(self._vectors + i, 4), "little") for i in (0, 4))
         core.reg_write(UC_ARM_REG_SP, stack)
         try:
             while not self._closing:
@@ -134,7 +136,8 @@ class Device:
         assert board.machine is not None
         core = self._core
         core.mem_map(board.flash.start, board.flash.size_bytes, UC_PROT_READ | UC_PROT_EXEC)
-        core.mem_map(board.ram.start, board.ram.size_bytes, UC_PROT_READ | UC_PROT_WRITE)
+        has_code = UC_PROT_EXEC if image.facts.code_in == "ram" else 0
+        core.mem_map(board.ram.start, board.ram.size_bytes, UC_PROT_READ | UC_PROT_WRITE | has_code)
         for address, content in image.segments:
             core.mem_write(address, content)
         for address, read, write in (
@@ -202,6 +205,8 @@ class Device:
             return ticks & 0xFFFFFFFF
         if offset == FPGAIO_CLK100HZ:
             return ticks // (self._counter_hz // 100) & 0xFFFFFFFF
+        if offset == FPGAIO_MISC:
+            return self.pins[-1]
         return self._gates if offset == FPGAIO_LED else 0
 
     def _write_fpgaio(self, _core: Uc, offset: int, _size: int, value: int, _user: Any) -> None:
@@ -210,6 +215,8 @@ class Device:
             self._waiting_since = time.monotonic()
             with self.changed:  # what was printed until here may be read while the next step computes
                 self.changed.notify_all()
+        elif offset == FPGAIO_MISC:
+            self.pins.append(value)
 
     def _describe_fault(self, at: int, error: str) -> None:
         function = self._parts.function_at(at)

@@ -3,7 +3,7 @@
 
 #include "port.h"
 
-enum { HELLO = 1, LINES = 7, ERROR = 0x7F, REPLY = 0x80 };
+enum { HELLO = 1, LINES = 7, CHECK = 13, ERROR = 0x7F, REPLY = 0x80 };
 
 #define SILENCE_MS 2000u
 #define HEAD 2u  /* sequence, kind */
@@ -89,8 +89,9 @@ static void put_field(const char *name, uint64_t number) {
 
 static int is_emulated(void) {
     static const char mark[] = "EMULATED";
+    const char *name = port_name();
     size_t i = 0;
-    while (mark[i] && port_name[i] == mark[i]) i++;
+    while (mark[i] && name[i] == mark[i]) i++;
     return mark[i] == 0;
 }
 
@@ -99,14 +100,39 @@ static void hello(void) {
     const char *info = session_info();
     while (info[0] && info[1]) frames_put((uint8_t)*info++); /* all but the closing brace */
     put_text(",\"board\":\"");
-    put_text(port_name);
+    put_text(port_name());
     put_text(is_emulated() ? "\",\"emulated\":true" : "\",\"emulated\":false");
     put_field(",\"ticks_hz\":", port_ticks_hz());
     put_field(",\"max_payload\":", FRAMES_REQUEST_BYTES);
+    put_text(",\"image\":\"");
+    put_text(edge_image);
+    put_text("\",\"trouble\":\"");
+    put_text(port_trouble());
+    put_text("\",\"weights_in\":\"");
+    put_text(port_weights_in());
+    frames_put('"');
+    if (edge_acts) put_text(",\"acts\":true");
     size_t stack = port_stack_bytes();
     if (stack) put_field(",\"stack_bytes\":", stack);
     frames_put('}');
     if (replied == FRAMES_REPLY_BYTES) frames_error("the facts of the model are too long for one answer");
+}
+
+/* What flash really holds, for who has flashed it: bytes u32, CRC-32 u32 (ISO-HDLC, as zlib's). */
+static void check(void) {
+    const uint8_t *at;
+    size_t bytes = port_image(&at);
+    if (!bytes) {
+        frames_error("where the image lies is not known here");
+        return;
+    }
+    uint32_t crc = 0xFFFFFFFFu;
+    for (size_t i = 0; i < bytes; i++) {
+        crc ^= at[i];
+        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (0xEDB88320u & (0u - (crc & 1u)));
+    }
+    frames_put_u32((uint32_t)bytes);
+    frames_put_u32(~crc);
 }
 
 /* Carries out a request whose CRC is right; reply receives kind and payload. */
@@ -115,6 +141,8 @@ static void carry_out(uint8_t kind, const uint8_t *payload, size_t count) {
     reply[1] = kind | REPLY;
     if (kind == HELLO && count == 0) {
         hello();
+    } else if (kind == CHECK && count == 0) {
+        check();
     } else if ((kind != LINES || count != 0) && !frames_request(kind, payload, count)) {
         frames_error_number("no request has this form and kind ", kind);
     }

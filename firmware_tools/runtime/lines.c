@@ -204,7 +204,7 @@ static void infer(void) {
 
 static void name(void) {
     session_print("m-name-dut-[");
-    session_print(port_name);
+    session_print(port_name());
     session_print("]\r\n");
 }
 

@@ -16,8 +16,18 @@
 #define CCR_LOOPS (1u << 19)                    /* loop and branch information is cached */
 
 extern uint32_t edge_stack_bottom[], edge_stack_top[];
-extern uint32_t edge_data_start[], edge_data_end[], edge_bss_start[], edge_bss_end[];
-extern const uint32_t edge_data_load[];
+extern const uint8_t edge_flash_start[], edge_flash_end[], edge_weights_start[];
+
+/* The linker script's tables of what is copied from flash to RAM, and what is cleared. */
+typedef struct {
+    const uint32_t *from;
+    uint32_t *start, *end;
+} stretch;
+typedef struct {
+    uint32_t *start, *end;
+} buffer;
+extern const stretch edge_copies[], edge_copies_end[];
+extern const buffer edge_clears[], edge_clears_end[];
 
 int main(void);
 void edge_reset(void);
@@ -28,6 +38,19 @@ size_t port_stack_bytes(void) {
     const uint32_t *at = edge_stack_bottom;
     while (at < edge_stack_top && *at == STACK_PAINT) at++;
     return (size_t)((const char *)edge_stack_top - (const char *)at);
+}
+
+size_t port_image(const uint8_t **start) {
+    *start = edge_flash_start;
+    return (size_t)((uintptr_t)edge_flash_end - (uintptr_t)edge_flash_start);
+}
+
+const char *port_weights_in(void) {
+    uintptr_t at = (uintptr_t)edge_weights_start;
+    return at >= (uintptr_t)edge_flash_start && at < (uintptr_t)edge_flash_end ? "flash" : "ram";
+}
+
+__attribute__((weak)) void port_start(void) {
 }
 
 static void write_hex(uint32_t value) {
@@ -42,14 +65,14 @@ void edge_report_fault(const uint32_t *frame) {
     port_write(before, sizeof before - 1);
     if (frame >= edge_stack_bottom && frame + 8 <= edge_stack_top) write_hex(frame[6]);
     port_write(after, sizeof after - 1);
-    for (;;) __asm volatile("wfi");
+    for (;;) port_idle(); /* where a port must be looked after, so that the report gets out */
 }
 
-/* Where the stack is all but full, the report takes its other end; it needs less than 64 bytes. */
+/* Where the stack is all but full, the report takes its other end; it needs less than 768 bytes (a port over USB). */
 __attribute__((naked)) void edge_fault(void) {
     __asm volatile(
         "mov r0, sp\n"
-        "ldr r1, =edge_stack_bottom + 64\n"
+        "ldr r1, =edge_stack_bottom + 768\n"
         "cmp r0, r1\n"
         "bhs 1f\n"
         "ldr r1, =edge_stack_top\n"
@@ -65,6 +88,20 @@ __attribute__((section(".vectors"), used)) static const struct {
 } vectors = {edge_stack_top,
              {edge_reset, edge_fault, edge_fault, edge_fault, edge_fault, edge_fault, 0, 0, 0, 0, edge_fault, edge_fault,
               0, edge_fault, edge_fault}};
+
+/* volatile, or compilers make calls of it, of functions that may be among what is copied. */
+static void set_memory(void) {
+    for (const stretch *copy = edge_copies; copy < edge_copies_end; copy++) {
+        const uint32_t *from = copy->from;
+        for (volatile uint32_t *at = copy->start; at < copy->end; at++) *at = *from++;
+    }
+    for (const buffer *clear = edge_clears; clear < edge_clears_end; clear++) {
+        for (volatile uint32_t *at = clear->start; at < clear->end; at++) *at = 0;
+    }
+#if __ARM_ARCH >= 7 /* what was copied may be code */
+    __asm volatile("dsb\n isb" ::: "memory");
+#endif
+}
 
 void edge_reset(void) {
     __asm volatile("cpsid i");
@@ -83,9 +120,8 @@ void edge_reset(void) {
     uint32_t *here;
     __asm volatile("mov %0, sp" : "=r"(here));
     for (uint32_t *at = edge_stack_bottom; at < here; at++) *(volatile uint32_t *)at = STACK_PAINT;
-    const uint32_t *load = edge_data_load;
-    for (uint32_t *at = edge_data_start; at < edge_data_end; at++) *at = *load++;
-    for (uint32_t *at = edge_bss_start; at < edge_bss_end; at++) *at = 0;
+    port_start();
+    set_memory();
     main();
     for (;;) __asm volatile("wfi");
 }
