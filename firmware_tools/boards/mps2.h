@@ -6,9 +6,9 @@
 #ifndef EDGE_MPS2_H
 #define EDGE_MPS2_H
 
+#include "cortex.h"
 #include "port.h"
-
-#define REGISTER(address) (*(volatile uint32_t *)(address))
+#include "ticks.h"
 
 /* a CMSDK APB UART (Arm DDI 0479, 4.3) */
 #define UART_DATA REGISTER(UART0)
@@ -30,27 +30,22 @@
 #define FPGAIO_CLK100HZ REGISTER(FPGAIO + 0x14u)
 #define FPGAIO_COUNTER REGISTER(FPGAIO + 0x18u) /* 32 bits: at 25 MHz it wraps after 171 s */
 #define FPGAIO_PRESCALE REGISTER(FPGAIO + 0x1Cu)
+#define FPGAIO_MISC REGISTER(FPGAIO + 0x4Cu) /* lines to the display: here the pins that a model's answers switch */
 
-/* the core's own, the same in all of them (ARMv7-M Architecture Reference Manual, B3) */
-#define SYST_CSR REGISTER(0xE000E010u)
-#define SYST_RVR REGISTER(0xE000E014u)
-#define SYST_CVR REGISTER(0xE000E018u)
-#define NVIC_ISER REGISTER(0xE000E100u + UART0_RX_IRQ / 32u * 4u)
-#define NVIC_ICPR REGISTER(0xE000E280u + UART0_RX_IRQ / 32u * 4u)
-#define UART0_RX_BIT (1u << UART0_RX_IRQ % 32u)
-#define ICSR REGISTER(0xE000ED04u)
-#define CSR_ON_WITH_INTERRUPT 7u
-#define ICSR_PENDSTCLR (1u << 25)
+const char *port_name(void) {
+    return "EMULATED " BOARD_NAME;
+}
 
-const char port_name[] = "EMULATED " BOARD_NAME;
+const char *port_trouble(void) {
+    return "";
+}
 
 void port_init(void) {
     UART_BAUDDIV = (UART_HZ + BAUD / 2) / BAUD;
     UART_CTRL = CTRL_TX_RX_RXINT;
-    NVIC_ISER = UART0_RX_BIT;
+    nvic_enable(UART0_RX_IRQ);
     FPGAIO_PRESCALE = 0; /* COUNTER at its full speed */
     FPGAIO_LED = 0;
-    SYST_RVR = COUNTER_HZ / 100u - 1u;
 }
 
 int port_read(void) {
@@ -66,24 +61,16 @@ void port_write(const uint8_t *bytes, size_t count) {
     }
 }
 
-/* Interrupts are masked, so that a pending one ends the WFI and is never taken. The UART's comes with a byte that was
- * not there when port_read was asked last; SysTick's comes after 10 ms, so that time-outs are seen. */
+/* The UART's interrupt comes with a byte that was not there when port_read was asked last; SysTick's comes after 10 ms,
+ * so that time-outs are seen. */
 void port_idle(void) {
-    SYST_CVR = 0;
-    SYST_CSR = CSR_ON_WITH_INTERRUPT;
-    __asm volatile("dsb\n wfi" ::: "memory");
-    SYST_CSR = 0;
-    ICSR = ICSR_PENDSTCLR;
+    sleep_10_ms(COUNTER_HZ);
     UART_INTCLEAR = INT_RX;
-    NVIC_ICPR = UART0_RX_BIT;
+    nvic_clear_pending(UART0_RX_IRQ);
 }
 
-/* The 100 Hz counter tells how often COUNTER has wrapped: the answer is the time nearest to it that ends in COUNTER's
- * 32 bits, whatever passed since the last call. */
 uint64_t port_ticks(void) {
-    uint32_t low = FPGAIO_COUNTER;
-    uint64_t about = (uint64_t)FPGAIO_CLK100HZ * (COUNTER_HZ / 100u);
-    return about + (uint64_t)(int64_t)(int32_t)(low - (uint32_t)about);
+    return ticks_nearest((uint64_t)FPGAIO_CLK100HZ * (COUNTER_HZ / 100u), FPGAIO_COUNTER, 32);
 }
 
 uint32_t port_millis(void) {
@@ -98,6 +85,10 @@ uint32_t port_ticks_hz(void) {
  * one store to the other counts exactly what lies between. */
 void port_gate(unsigned gate, int high) {
     FPGAIO_LED = (FPGAIO_LED & ~(1u << gate)) | ((uint32_t)high << gate);
+}
+
+void port_pin(unsigned pin, int high) {
+    FPGAIO_MISC = (FPGAIO_MISC & ~(1u << pin)) | ((uint32_t)(high != 0) << pin);
 }
 
 #endif
