@@ -1,9 +1,10 @@
 """The two costs of a token's step: weight bytes read, and instructions, predicted from the graph alone.
 
 A kernel's instructions are a sum over what its op's `work` names (calls, elements, rows, blocks of products …), each
-times a factor. costs.json has the factors by core and kernel. They were found by least squares from profiles of small
-random models on the emulators (tests/bench/fit_costs.py), none of which is a model that anybody uses. A kernel that
-nobody has measured on a core has no prediction, and neither has a model with one of its calls.
+times a factor. costs.json has the factors by core and kernel; of work that two cores share, those of the first. They
+were found by least squares from profiles of small random models on the emulators (tests/bench/fit_costs.py), none of
+which is a model that anybody uses. A kernel that nobody has measured on a core has no prediction, and neither has a
+model with one of its calls.
 """
 
 from __future__ import annotations

@@ -148,11 +148,13 @@ class CortexRunner(Runner):
         lengths: Lengths,
         folder: Path,
         counting: bool = False,
+        more: Sequence[Path] = (),
     ) -> None:
         super().__init__(calls, lengths, features)
         path = folder / "calls.c"
         path.write_text(source(calls, lengths, features), encoding="utf-8")
-        self.cortex = Cortex(core, [path, *kernel_files(features)], INCLUDES, folder)
+        orders = [Path(__file__).parent / "pair_orders.c"] if "pair" in features else []
+        self.cortex = Cortex(core, [path, *kernel_files(features), *orders, *more], INCLUDES, folder)
         self.counting = counting
         self.instructions = 0
 

@@ -400,7 +400,7 @@ def test_every_op_has_a_case() -> None:
     assert {case.call.op for case in CASES} == set(ops.names()) - elsewhere
 
 
-@pytest.mark.parametrize("features", ["", "dsp", "dsp mve", "v6m", "v6m wide"])
+@pytest.mark.parametrize("features", ["", "dsp", "dsp mve", "v6m", "v6m wide", "v6m pair"])
 @pytest.mark.parametrize("op", ["fully_connected", "fully_connected_bfp"])
 def test_weight_bytes_are_those_of_the_layout(op: str, features: str) -> None:
     """They are counted without laying weights out, which takes long for a large model."""

@@ -21,6 +21,7 @@ from firmware_tools.program import Value
 LARGEST = (1 << 29) - 1
 V6M = frozenset({"v6m"})
 WIDE = frozenset({"v6m", "wide"})
+PAIR, WIDE_PAIR = V6M | {"pair"}, WIDE | {"pair"}
 M0_GCC = Core("m0-gcc", (*GCC, "-mcpu=cortex-m0plus"), M0.unicorn, V6M)
 
 
@@ -122,6 +123,14 @@ def m0_wide(folder: Path) -> Runner:
     return CortexRunner(M0, WIDE, CALLS, LENGTHS, folder)
 
 
+def m0_pair(folder: Path) -> Runner:
+    return CortexRunner(M0, PAIR, CALLS, LENGTHS, folder)
+
+
+def m0_wide_pair(folder: Path) -> Runner:
+    return CortexRunner(M0, WIDE_PAIR, CALLS, LENGTHS, folder)
+
+
 def m0_portable(folder: Path) -> Runner:
     return CortexRunner(M0, PORTABLE, CALLS, LENGTHS, folder)
 
@@ -138,7 +147,7 @@ def m3_wide(folder: Path) -> Runner:
     return CortexRunner(M3, WIDE, CALLS, LENGTHS, folder)
 
 
-RUNNERS = (host, host_undefined, m0, m0_wide, m0_portable, m0_gcc, m3, m3_wide)
+RUNNERS = (host, host_undefined, m0, m0_wide, m0_pair, m0_wide_pair, m0_portable, m0_gcc, m3, m3_wide)
 
 
 @pytest.fixture(scope="module", params=RUNNERS, ids=lambda make: make.__name__)

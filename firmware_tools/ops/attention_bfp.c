@@ -4,5 +4,5 @@
 void edge_attention_bfp(uint32_t position, const int32_t *qkv, int32_t *y, const edge_attention_bfp_shape *shape,
                         void *cache, void *workspace, size_t count) {
     edge_core core = {edge_scores, edge_weigh, edge_sums};
-    edge_attend(core, position, qkv, y, shape, cache, workspace, count);
+    edge_attend(core, edge_alone, position, qkv, y, shape, cache, workspace, count);
 }

@@ -19,5 +19,8 @@ void edge_attention_bfp(uint32_t position, const int32_t *qkv, int32_t *y, const
                         void *cache, void *workspace, size_t count);
 void edge_attention_bfp_v6m(uint32_t position, const int32_t *qkv, int32_t *y, const edge_attention_bfp_shape *shape,
                             void *cache, void *workspace, size_t count);
+void edge_attention_bfp_v6m_pair(uint32_t position, const int32_t *qkv, int32_t *y,
+                                 const edge_attention_bfp_shape *shape, void *cache, void *workspace,
+                                 size_t count); /* two cores share the heads: pair.h */
 
 #endif

@@ -105,7 +105,7 @@ def attend(call: Call, query: Array, exponent: int, kv: Mapping[str, Array]) -> 
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return f"edge_attention_bfp{'_v6m' if 'v6m' in features else ''}"
+    return "edge_attention_bfp" + ("_v6m" + "_pair" * ("pair" in features) if "v6m" in features else "")
 
 
 def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str:
@@ -120,9 +120,10 @@ def statement(call: Call, features: frozenset[str], c: Mapping[str, str]) -> str
 
 
 def workspace_bytes(call: Call, features: frozenset[str], rows: int) -> int:
-    """Two dot products and three factors for each position; the query; an exponent for each head."""
+    """An exponent for each head; two dot products and three factors for each position, the query: of each core."""
     heads, _, head_dim, context = sizes_of(call)
-    return 4 * (2 * context + head_dim + heads) + 2 * 3 * context
+    cores = 2 if {"v6m", "pair"} <= features else 1
+    return 4 * heads + cores * (4 * head_dim + 14 * context + 2 * (context % 2))
 
 
 def cache_bytes(call: Call) -> int:

@@ -156,33 +156,60 @@ EDGE_BFP_PART void edge_join_heads(int32_t *y, size_t heads, size_t head_dim, co
     }
 }
 
-static inline void edge_attend_row(edge_core core, uint32_t position, const int32_t *qkv, int32_t *y,
-                                   const edge_attention_bfp_shape *shape, void *cache, void *workspace) {
-    size_t head_dim = shape->head_dim, half = head_dim / 2, count = position + 1, h = 0;
-    int32_t *scores = workspace, *narrow = scores + 2 * shape->context, *exponents = narrow + head_dim;
-    uint16_t *key_factors = (uint16_t *)(exponents + shape->heads), *value_factors = key_factors + 2 * shape->context;
-    const int32_t *query = qkv + 1, *key = query + shape->heads * head_dim, *value = key + shape->kv_heads * head_dim;
-    for (size_t g = 0; g < shape->kv_heads; g++, key += head_dim, value += head_dim) {
-        edge_kv_head kv = edge_find_kv_head(shape, cache, g);
+/* What all heads of a row share. */
+typedef struct {
+    uint32_t position;
+    const int32_t *qkv;
+    int32_t *y, *exponents; /* of each head of y */
+    const edge_attention_bfp_shape *shape;
+    void *cache;
+} edge_row;
+
+/* The scratch of a row, and of each part of its heads that is computed at the same time as another. */
+static inline int32_t *edge_scratch(void *workspace, const edge_attention_bfp_shape *shape, size_t part) {
+    return (int32_t *)workspace + shape->heads + part * ((7 * shape->context + 1) / 2 + shape->head_dim);
+}
+
+/* The kv heads from g to end, and the heads of each. */
+static inline void edge_attend_heads(edge_core core, const edge_row *row, size_t g, size_t end, int32_t *scratch) {
+    const edge_attention_bfp_shape *shape = row->shape;
+    size_t head_dim = shape->head_dim, half = head_dim / 2, position = row->position, count = position + 1;
+    size_t h = g * shape->group;
+    int32_t *scores = scratch, *narrow = scores + 2 * shape->context;
+    uint16_t *key_factors = (uint16_t *)(narrow + head_dim), *value_factors = key_factors + 2 * shape->context;
+    const int32_t *qkv = row->qkv, *query = qkv + 1 + h * head_dim;
+    const int32_t *key = qkv + 1 + (shape->heads + g) * head_dim, *value = key + shape->kv_heads * head_dim;
+    for (; g < end; g++, key += head_dim, value += head_dim) {
+        edge_kv_head kv = edge_find_kv_head(shape, row->cache, g);
         for (size_t part = 0; part < 2; part++)
             kv.key_codes[2 * position + part] =
                 edge_encode(key + part * half, half, qkv[0], kv.keys + position * head_dim + part * half);
         kv.value_codes[position] = edge_encode(value, head_dim, qkv[0], kv.values + position * head_dim);
-        edge_shared shared = {kv,          count,        edge_top_code(kv.key_codes, 2 * count), edge_top_code(kv.value_codes, count),
-                              key_factors, value_factors};
+        uint32_t key_top = edge_top_code(kv.key_codes, 2 * count), value_top = edge_top_code(kv.value_codes, count);
+        edge_shared shared = {kv, count, key_top, value_top, key_factors, value_factors};
         edge_code_factors(kv.key_codes, 2 * count, shared.key_top, EDGE_KEY_BITS, key_factors);
         edge_code_factors(kv.value_codes, count, shared.value_top, EDGE_VALUE_BITS, value_factors);
-        for (size_t end = h + shape->group; h < end; h++, query += head_dim)
-            exponents[h] = edge_attend_head(core, query, qkv[0], y + 1 + h * head_dim, shape, &shared, scores, narrow);
+        for (size_t last = h + shape->group; h < last; h++, query += head_dim)
+            row->exponents[h] =
+                edge_attend_head(core, query, qkv[0], row->y + 1 + h * head_dim, shape, &shared, scores, narrow);
     }
-    edge_join_heads(y, shape->heads, head_dim, exponents);
 }
 
-static inline void edge_attend(edge_core core, uint32_t position, const int32_t *qkv, int32_t *y,
+/* Computes all heads of a row. */
+typedef void edge_share(edge_core core, const edge_row *row, void *workspace);
+
+static inline void edge_attend(edge_core core, edge_share *share, uint32_t position, const int32_t *qkv, int32_t *y,
                                const edge_attention_bfp_shape *shape, void *cache, void *workspace, size_t count) {
     size_t heads = shape->heads, all = heads + 2 * shape->kv_heads, head_dim = shape->head_dim;
-    for (; count > 0; count--, position++, qkv += 1 + all * head_dim, y += 1 + heads * head_dim)
-        edge_attend_row(core, position, qkv, y, shape, cache, workspace);
+    for (; count > 0; count--, position++, qkv += 1 + all * head_dim, y += 1 + heads * head_dim) {
+        edge_row row = {position, qkv, y, workspace, shape, cache};
+        share(core, &row, workspace);
+        edge_join_heads(y, heads, head_dim, row.exponents);
+    }
+}
+
+static inline void edge_alone(edge_core core, const edge_row *row, void *workspace) {
+    edge_attend_heads(core, row, 0, row->shape->kv_heads, edge_scratch(workspace, row->shape, 0));
 }
 
 #endif

@@ -23,5 +23,9 @@ void edge_fully_connected_bfp_v6m(const int32_t *x, int32_t *y, const edge_bfp_m
                                   void *workspace);
 void edge_fully_connected_bfp_wide_v6m(const int32_t *x, int32_t *y, const edge_bfp_matrix *matrix, size_t count,
                                        void *workspace);
+void edge_fully_connected_bfp_v6m_pair(const int32_t *x, int32_t *y, const edge_bfp_matrix *matrix, size_t count,
+                                       void *workspace); /* two cores share the rows: pair.h */
+void edge_fully_connected_bfp_wide_v6m_pair(const int32_t *x, int32_t *y, const edge_bfp_matrix *matrix, size_t count,
+                                            void *workspace);
 
 #endif

@@ -17,7 +17,7 @@ Since no two neighbours of q add up to more than 128, the sum fits that half. So
 and an addition, and the rest is one number for all rows: how many x0 are negative, less 128 times the sum of all x.
 A block is 4 rows by 4 columns; of weights with 1 byte, a word holds columns 2i and 2i + 1 of two neighbouring rows as
 bytes (u1 of the first, u1 of the second, u0, u0), which one mask and one shift make two W. With 2 bytes it is one W.
-Instructions for each weight, and bytes read: 2.47 and 1; 1.72 and 2.
+Instructions for each weight, and bytes read: 2.47 and 1; 1.72 and 2. Two cores (`pair`) take half each.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def stored_bytes(call: Call, features: frozenset[str]) -> int:
 
 
 def kernel(call: Call, features: frozenset[str]) -> str:
-    return f"edge_fully_connected_bfp{form(features)}"
+    together = "_pair" if {"v6m", "pair"} <= features else ""
+    return f"edge_fully_connected_bfp{form(features)}{together}"
 
 
 def layout(call: Call, features: frozenset[str]) -> dict[str, Array]:

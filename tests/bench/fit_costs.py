@@ -49,6 +49,8 @@ def samples(board: Board) -> Samples:
             parts = profile(model, image, board, board.emulators[0], position).parts
             for index, (call, part) in enumerate(zip(program.calls, parts, strict=True)):
                 kernel = ops.load(call.op).kernel(call, board.features)
+                if "pair" in board.features and (not kernel.endswith("_pair") or kv_heads % 2):
+                    continue  # the rest is the core's, and the halves of one kv head are no halves
                 found.setdefault(kernel, []).append((costs.work(program, index, position), part.instructions))
     return found
 
