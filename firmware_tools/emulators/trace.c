@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* A plugin of QEMU: writes a line "address count" each time one of the given addresses is reached, with the instructions
  * executed until then. Arguments: out=FILE and any number of at=ADDRESS (hexadecimal). What is declared below is the part
- * of the plugin interface, version 1, that it uses: https://www.qemu.org/docs/master/devel/tcg-plugins.html */
+ * of the plugin interface that it uses, and the same in all its versions; qemu.py adds `qemu_plugin_version`:
+ * https://www.qemu.org/docs/master/devel/tcg-plugins.html */
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,12 +15,10 @@
 typedef struct block block;
 extern void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id, void (*translated)(uint64_t id, block *tb));
 extern void qemu_plugin_register_vcpu_tb_exec_cb(block *tb, void (*executed)(unsigned cpu, void *data), int flags, void *data);
-extern void qemu_plugin_register_vcpu_tb_exec_inline(block *tb, int op, void *at, uint64_t number);
 extern size_t qemu_plugin_tb_n_insns(const block *tb);
 extern uint64_t qemu_plugin_tb_vaddr(const block *tb);
-enum { NO_REGISTERS = 0, ADD_U64 = 0 };
+enum { NO_REGISTERS = 0 };
 
-__attribute__((visibility("default"))) int qemu_plugin_version = 1;
 __attribute__((visibility("default"))) int qemu_plugin_install(uint64_t id, const void *info, int count, char **arguments);
 
 static FILE *out;
@@ -32,12 +31,17 @@ static void reached(unsigned cpu, void *address) {
     fflush(out);
 }
 
+static void executed(unsigned cpu, void *count) {
+    (void)cpu;
+    instructions += (uintptr_t)count;
+}
+
 static void translated(uint64_t id, block *tb) {
     uint64_t at = qemu_plugin_tb_vaddr(tb);
     (void)id;
     for (int i = 0; i < watched; i++)
         if (addresses[i] == at) qemu_plugin_register_vcpu_tb_exec_cb(tb, reached, NO_REGISTERS, (void *)(uintptr_t)at);
-    qemu_plugin_register_vcpu_tb_exec_inline(tb, ADD_U64, &instructions, qemu_plugin_tb_n_insns(tb));
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, NO_REGISTERS, (void *)(uintptr_t)qemu_plugin_tb_n_insns(tb));
 }
 
 int qemu_plugin_install(uint64_t id, const void *info, int count, char **arguments) {
