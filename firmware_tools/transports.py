@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import queue
 import subprocess
@@ -20,6 +21,12 @@ from firmware_tools.errors import LinkError
 
 MAX_TEXT = 200  # characters of a device that enter a message
 MAX_COMPLAINT = 1000  # of a process here, which names files
+
+# pyserial lets errors of POSIX terminals through, as of one that is unplugged while it is set up: they are no OSError
+TERMINAL_FAULTS: tuple[type[Exception], ...] = (
+    OSError,
+    *((importlib.import_module("termios").error,) if os.name == "posix" else ()),
+)
 
 T = TypeVar("T")
 
@@ -65,9 +72,9 @@ class SerialTransport:
         self._has_break = has_break
         try:
             self._port = serial.serial_for_url(url, baudrate=baud, timeout=0.05, write_timeout=10.0, exclusive=True)
-        except (serial.SerialException, OSError, ValueError) as error:
+        except (serial.SerialException, ValueError, *TERMINAL_FAULTS) as error:
             raise _cannot_open(url, error) from None
-        with contextlib.suppress(serial.SerialException, OSError):
+        with contextlib.suppress(serial.SerialException, *TERMINAL_FAULTS):
             self._port.reset_input_buffer()
 
     def write(self, data: bytes) -> None:
@@ -85,12 +92,12 @@ class SerialTransport:
         return first + bytes(self._port.read(self._port.in_waiting)) if first else b""
 
     def send_break(self) -> None:
-        with contextlib.suppress(serial.SerialException, OSError, NotImplementedError):
+        with contextlib.suppress(serial.SerialException, NotImplementedError, *TERMINAL_FAULTS):
             if self._has_break:
                 self._port.send_break()
 
     def close(self) -> None:
-        with contextlib.suppress(serial.SerialException, OSError):
+        with contextlib.suppress(serial.SerialException, *TERMINAL_FAULTS):
             self._port.close()
 
     def _guarded(self, action: Callable[[], T]) -> T:
@@ -98,14 +105,14 @@ class SerialTransport:
             return action()
         except serial.SerialTimeoutException:
             raise LinkError(f"{self.name} takes no bytes", "unplug the device and plug it in again") from None
-        except (serial.SerialException, OSError, TypeError) as error:  # TypeError: pyserial, of a port closed under it
+        except (serial.SerialException, TypeError, *TERMINAL_FAULTS) as error:  # TypeError: of a port closed under it
             raise LinkError(
                 f"{self.name} is gone: {clean(str(error))}", "was it unplugged, or does another program use it?"
             ) from None
 
 
 def _cannot_open(url: str, error: Exception) -> LinkError:
-    number, text = getattr(error, "errno", None), str(error)
+    number, text = getattr(error, "errno", error.args[0] if error.args else None), str(error)
     windows = sys.platform == "win32"
     if number == errno.ENOENT or "FileNotFoundError" in text:
         ports = ", ".join(port.device for port in list_ports.comports()) or "none"
@@ -137,7 +144,8 @@ class PipeTransport:
         self.boot_s = boot_s  # a program loads its libraries and the model first
         self._process = process
         self._explain = explain
-        self._received: queue.Queue[bytes] = queue.Queue()  # b"" means the end
+        # b"" means the end; a Ctrl-C finds this kind of queue between two states, never within one
+        self._received: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._complaint = b""
         self._ended = False
         assert process.stdin and process.stdout, "the process must be started with pipes"

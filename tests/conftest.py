@@ -21,7 +21,8 @@ DATA = ROOT.parent / "shared" / "data"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--board", help="run the board tier on this board")
-    parser.addoption("--port", help="the serial port of --board")
+    parser.addoption("--port", help="the serial port of --board; without it the one board that is plugged in")
+    parser.addoption("--by", help="what flashes --board: a flasher's name, or the board's default")
 
 
 def pytest_configure() -> None:
@@ -64,3 +65,11 @@ def tool():  # type: ignore[no-untyped-def]
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images for a board that is plugged into a simulated bus, in old/ and new/."""
+    from tests import simulated
+
+    return simulated.build_images(tmp_path_factory.mktemp("images"))

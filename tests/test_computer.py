@@ -12,6 +12,7 @@ from as_pi import Here
 
 from edge.cli import main
 from edge.make import convert
+from edge.run import finding
 from edge.run.pi import doctor, memory
 from edge.run.pi.computer import obstacles, refuse, understand, warnings
 from firmware_tools import graph
@@ -156,7 +157,7 @@ def test_a_context_that_fits_is_proposed(tmp_path: Path) -> None:
 
 def test_the_doctor_knows_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = doctor.examine_here()
-    said = doctor.text(findings)
+    said = finding.text(findings)
     assert "target host: ai-edge-litert" in said or "tflite-runtime" in said
     assert all(finding.hint for finding in findings if finding.state in ("missing", "absent"))
     monkeypatch.setenv("PATH", "")
@@ -178,7 +179,7 @@ def test_the_doctor_lists_what_is_deployed_and_changes_nothing(tmp_path: Path, m
     (here.base / "models" / f"{name}.tflite").write_bytes(bytes(2_000_000))
     (here.base / "models" / "other.tflite").write_bytes(b"")
     with here.visit() as there:
-        said = doctor.text(doctor.examine(there, "ssh:here"))
+        said = finding.text(doctor.examine(there, "ssh:here"))
     assert f"model {name[:12]}, 2.0 MB" in said and "other" not in said
 
 
@@ -192,7 +193,7 @@ def test_the_doctor_needs_ssh_to_look_elsewhere(monkeypatch: pytest.MonkeyPatch)
 def test_the_doctors_exit_code_says_whether_something_needed_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str, code: int
 ) -> None:
-    monkeypatch.setattr(doctor, "examine_here", lambda: [doctor.Finding(state, "a \x1b[31mthing", "pip install it")])
+    monkeypatch.setattr(doctor, "examine_here", lambda: [finding.Finding(state, "a \x1b[31mthing", "pip install it")])
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == code

@@ -18,6 +18,7 @@ from as_pi import SOURCE, Here, put_wheel
 
 from edge import zoo
 from edge.make import convert
+from edge.run.finding import Finding
 from edge.run.pi import deploy, doctor, places, probe, runtime_files, visit, wheels
 from edge.run.pi.arriving import Failure, unpack
 from edge.run.pi.computer import obstacles, understand
@@ -152,7 +153,7 @@ def test_the_doctor_starts_what_is_deployed(here: Here, model: Path) -> None:
     runtime = here.base / "runtime" / here.deploy(model).runtime_sha256
     before = here.files()
 
-    def found() -> doctor.Finding:
+    def found() -> Finding:
         with here.visit() as there:
             return next(f for f in doctor.examine(there, "ssh:here") if f.what.startswith("runtime "))
 

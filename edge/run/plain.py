@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import words
-from edge.run.target import connect, expect_board, parse, refuse_useless
+from edge.run.target import connect, expect_board, notes, parse, refuse_useless
 from edge.words import Words
 from firmware_tools import build, graph, lower
 from firmware_tools.errors import LinkError, UserError
@@ -45,6 +45,11 @@ class PlainRunning:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.link.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user of this target should know, and may not expect."""
+        return notes(self.target, self.info)
 
     @property
     def words(self) -> Words | None:

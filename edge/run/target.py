@@ -2,8 +2,9 @@
 
     host              LiteRT in a child process
     BOARD@PORT        silicon, or anything that speaks frames: `pico@COM5`, `pico@/dev/ttyACM0`, any pyserial URL
+    BOARD@auto        the one board of this kind that is plugged in
     BOARD@emulator    the board's default emulator; or one by name, `BOARD@qemu`
-    BOARD             its default emulator, where pip brings that
+    BOARD             its default emulator, where pip brings that and no such board is plugged in
     ssh:[user@]host   a computer that models were deployed to, such as a Raspberry Pi; `ssh:user@host:port` too
     pi@PORT           the same over its serial console or USB gadget port
 
@@ -17,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from edge.run import ssh
+from edge.run import find, ssh
 from edge.run.ssh import Destination
 from edge.tokenizer import Tokenizer, from_card
-from firmware_tools import boards, build, emulators, graph, toolchains
+from firmware_tools import boards, build, emulators, graph, ports, toolchains
 from firmware_tools.boards import Board
 from firmware_tools.errors import BadFile, LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Info, Link, SerialTransport
 
 BAUD = 115200
+LINE = "--on "
 PI = "pi"  # whatever computer is at the other end of a port
 # the Python package that brings an emulator; those not named here are programs of their own
 FROM_PIP = {"unicorn": "unicorn"}
@@ -46,6 +48,11 @@ class Running:
     info: Info
     context: int
     image: build.Image | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user of this target should know, and may not expect."""
+        return notes(self.target, self.info)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -95,13 +102,17 @@ def parse(text: str) -> Place:
         return Place(board, emulator=where)
     if not at or where == "emulator":
         return Place(board, emulator=_default_emulator(board, bare=not at))
-    if not where or where == "auto":
+    if where == "auto" and board.usb:
+        return Place(board, port=find.the_one(board, LINE, with_port=True).port)
+    if where in ("", "auto"):
         raise UserError(f"{text} does not name a port", _how_to_reach(board))
-    return Place(board, port=where)
+    return Place(board, port=find.port_at(board, where))
 
 
 def _default_emulator(board: Board, bare: bool) -> str:
-    """The board's first emulator; a bare board name means it only where pip brings it."""
+    """The board's first emulator; a bare board name means it only where pip brings it and none is plugged in."""
+    if bare and board.usb and find.of_board(board):
+        raise UserError(f"{board.name} alone does not say which: one is plugged in", _how_to_reach(board))
     if not board.emulators:
         raise UserError(f"{board.name} has no emulator", _how_to_reach(board))
     package = FROM_PIP.get(board.emulators[0])
@@ -113,14 +124,14 @@ def _default_emulator(board: Board, bare: bool) -> str:
 
 
 def _how_to_reach(board: Board) -> str:
-    """The line to type for a board: its emulators, and the ports of this machine."""
-    return "--on " + " or --on ".join(f"{board.name}@{where}" for where in (*board.emulators, *_ports()))
+    """The line to type for a board: where it is plugged in, its emulators, and else the ports of this machine."""
+    here = [device.port for device in find.of_board(board) if device.port]
+    ways = [*here, *board.emulators] if here else [*board.emulators, *_ports()]
+    return "--on " + " or --on ".join(f"{board.name}@{where}" for where in ways)
 
 
 def _ports() -> list[str]:
-    from serial.tools import list_ports
-
-    return [port.device for port in list_ports.comports()] or ["PORT"]
+    return [device.port for device in ports.plugged() if device.port] or ["PORT"]
 
 
 def _port_of_pi(text: str, port: str) -> str:
@@ -133,26 +144,33 @@ def _port_of_pi(text: str, port: str) -> str:
 
 
 def open_target(
-    text: str, model: Path, *, context: int | None = None, counting: bool = False, toolchain: str | None = None
+    text: str,
+    model: Path,
+    *,
+    context: int | None = None,
+    counting: bool = False,
+    toolchain: str | None = None,
+    actions: Path | None = None,
 ) -> Running:
     """Opens a TARGET with a .tflite model; counting: have an emulator count instructions, which takes it longer.
 
-    toolchain: a stem of toolchains/, for targets whose image is built here.
+    For targets whose image is built here: toolchain, a stem of toolchains/, and actions, a file for actions.py.
     Raises BadFile, DoesNotFit, LinkError, MissingTool or another UserError, each with a hint.
     """
     place = parse(text)
     refuse_useless(toolchain, text, place)
+    refuse_useless(actions, text, place, "--actions")
     facts = graph.read(model)
     _check(facts, model, context)
-    link, image = connect(place, facts, model, counting, context=context, toolchain=toolchain)
+    link, image = connect(place, facts, model, counting, context=context, toolchain=toolchain, actions=actions)
     return attach(str(place), facts, link, image, context)
 
 
-def refuse_useless(toolchain: str | None, text: str, place: Place) -> None:
-    """UserError for a toolchain where nothing is built."""
-    if toolchain and not place.emulator:
+def refuse_useless(given: object, text: str, place: Place, option: str = "--toolchain") -> None:
+    """UserError for an option about images where none is built."""
+    if given and not place.emulator:
         raise UserError(
-            f"{text} runs no image that is built here, so that --toolchain has no use",
+            f"{text} runs no image that is built here, so that {option} has no use",
             "leave it out, or run on an emulated board",
         )
 
@@ -167,14 +185,18 @@ def connect(
     signature: str | None = None,
     toolchain: str | None = None,
     kernels: str = "xnnpack",
+    actions: Path | None = None,
 ) -> tuple[Link, build.Image | None]:
     """What answers at a place, not asked yet; and the image where it was built for that."""
     if place.board is None:
         return _open_computer(place, facts, model, kernels=kernels, context=context, signature=signature), None
     if place.emulator:
+        from firmware_tools.actions import add as add_actions
         from firmware_tools.compile import compile_model
 
         sources = compile_model(facts, place.board, context, signature)
+        if actions:
+            sources = add_actions(sources, actions, facts, place.board)
         image = build.build(sources, place.board, toolchain=toolchain or toolchains.DEFAULT)
         return open_image(image, place.emulator, counting), image
     return _open_port(place.board, str(place.port)), None
@@ -230,6 +252,19 @@ def expect_board(target: str, info: Info) -> None:
     named, found = target.partition("@")[0].partition("+")[0], info.board.removeprefix("EMULATED ")
     if found != named and not on_computer(target):
         raise LinkError(f"{target} is not a {named}: it says that it is a {found}", _if_board(found))
+
+
+def notes(target: str, info: Info) -> list[str]:
+    """What was named is a board of silicon at a port, but it is none; or not all of a board started."""
+    found = []
+    name, _, where = target.partition("@")
+    at_port = not on_computer(target) and where not in emulators.names()
+    if at_port and info.emulated and boards.load(name).clock == "seconds":
+        found.append(f"{target} says that it is EMULATED: it is no silicon, and no figure of it is one of silicon")
+    if info.trouble:
+        speed = "" if info.emulated else f"; it runs at {info.ticks_hz / 1e6:g} MHz"
+        found.append(f"of {target} did not start: {info.trouble}{speed}")
+    return found
 
 
 def on_computer(target: str) -> bool:

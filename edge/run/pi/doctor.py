@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from edge import __version__
-from edge.run import reach, ssh
+from edge.run import permissions, reach, ssh
+from edge.run.finding import Finding
 from edge.run.pi import deploy
 from edge.run.pi.computer import MB, Computer, obstacles, understand, warnings
 from edge.run.pi.visit import Failed, Visit
@@ -27,27 +25,10 @@ EMULATORS = {"unicorn": "unicorn"}  # those that are Python packages; the others
 RUNTIME_DISK_BYTES = 150 * MB  # archive and what is unpacked of it
 
 
-@dataclass(frozen=True)
-class Finding:
-    """state: `ok`, `missing` (needed), `absent` (needed for some things only) or `warning`; hint: what to type."""
-
-    state: str
-    what: str
-    hint: str = ""
-
-
-def text(findings: list[Finding]) -> str:
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.state:8} {finding.what}")
-        lines += [f"{'':8}   {finding.hint}"] if finding.hint else []
-    return "\n".join(lines) + "\n"
-
-
 def examine_here() -> list[Finding]:
     """This machine: what runs models, what builds and emulates, what reaches boards and Pis."""
     python = f"edge {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    parts = (_runtime(), _toolchains(), _emulators(), _extras(), _ssh(), _pip(), _ports())
+    parts = (_runtime(), _toolchains(), _emulators(), _extras(), _ssh(), _pip(), permissions.examine())
     return [Finding("ok", python), *(finding for part in parts for finding in part)]
 
 
@@ -77,6 +58,11 @@ def _emulators() -> Iterator[Finding]:
         if (package := EMULATORS.get(name)) is not None:
             found = importlib.util.find_spec(package) is not None
             hint = "" if found else f"pip install {package}"
+        elif hasattr(module := emulators.load(name), "command"):  # it says which of its parts is missing
+            try:
+                found, hint = bool(module.command()), ""
+            except MissingTool as error:
+                found, hint = False, error.hint
         else:
             found = shutil.which(emulators.load(name).PROGRAM) is not None
             hint = "" if found else "apt install qemu-system-arm"
@@ -113,27 +99,6 @@ def _pip() -> Iterator[Finding]:
     if importlib.util.find_spec("pip") is None:
         what = "pip, by which `edge deploy` gets the runtime of Raspberry Pis"
         yield Finding("absent", what, "python -m ensurepip (or with uv: uv pip install pip)")
-
-
-def _ports() -> Iterator[Finding]:
-    from serial.tools import list_ports
-
-    ports = [port.device for port in list_ports.comports()]
-    if not ports:
-        yield Finding("ok", "serial ports: none is there now")
-    for port in ports:
-        if os.name == "nt" or os.access(port, os.R_OK | os.W_OK):
-            yield Finding("ok", f"serial port {port}")
-        else:
-            hint = f"sudo usermod -aG {_group(port)} $USER, then log out and in again"
-            yield Finding("warning", f"serial port {port}: you may not open it", hint)
-
-
-def _group(port: str) -> str:
-    try:
-        return Path(port).group()
-    except (OSError, KeyError, NotImplementedError):
-        return "dialout"
 
 
 def examine_other(target: str) -> list[Finding]:
