@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ import click
 from edge import __version__
 from edge.options import (
     FILE,
+    actions_option,
+    boards_option,
     budget_options,
     calibrate_options,
     chat_options,
@@ -40,6 +43,7 @@ from edge.options import (
     signature_option,
     tokens_option,
     toolchain_option,
+    weights_option,
 )
 from edge.terminal import clean
 from firmware_tools import toolchains
@@ -47,14 +51,17 @@ from firmware_tools.errors import UserError
 
 if TYPE_CHECKING:
     from edge.measure.record import Record
+    from edge.run.flash import Plan
+    from edge.run.plain import PlainRunning
+    from edge.run.target import Running
     from firmware_tools.graph import Graph
 
 GROUPS = {
     "Make": ("convert", "train", "inspect", "build"),
-    "Run": ("deploy", "run"),
+    "Run": ("flash", "deploy", "run"),
     "Measure": ("bench", "eval"),
     "Decide": ("report",),
-    "Setup": ("demo", "models", "boards", "doctor"),
+    "Setup": ("demo", "models", "boards", "ports", "selftest", "doctor"),
 }
 INTERRUPTED = 130
 
@@ -171,13 +178,32 @@ def draw(picture: Path | None, svg: Callable[[], str]) -> None:
         record.write_text(picture, svg())
 
 
+def own_boards(folder: Path | None) -> None:
+    """Until this command line ends, boards of the user's own are in folder, where one is given."""
+    from firmware_tools.boards import FOLDER
+
+    if folder is None:
+        return
+    before = os.environ.get(FOLDER)
+    os.environ[FOLDER] = str(folder)
+
+    def restore() -> None:
+        os.environ.pop(FOLDER, None)
+        if before is not None:
+            os.environ[FOLDER] = before
+
+    click.get_current_context().find_root().call_on_close(restore)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="edge")
-def main() -> None:
+@boards_option
+def main(folder: Path | None) -> None:
     """Small language models on microcontrollers and Raspberry Pis, with what they cost there.
 
     MODEL is a .tflite or a name that `edge models` lists.
     """
+    own_boards(folder)
 
 
 # ------------------------------------------------------------------------------------------------------------ Make
@@ -327,6 +353,8 @@ def inspect(
 @context_option
 @signature_option
 @toolchain_option
+@weights_option
+@actions_option
 @json_option
 def build(
     model: str,
@@ -335,6 +363,8 @@ def build(
     core: str | None,
     prefix: str | None,
     toolchain: str | None,
+    weights: str | None,
+    actions: Path | None,
     **rest: Any,
 ) -> None:
     """Compile a model to a firmware image, or to C for one's own firmware."""
@@ -342,24 +372,35 @@ def build(
         raise click.UsageError("give one of --board and --library")
     if not library and (core or prefix):
         raise click.UsageError("--core and --prefix go with --library")
-    if library and toolchain:
-        raise click.UsageError("--toolchain goes with --board")
+    if library and (toolchain or weights or actions):
+        raise click.UsageError("--toolchain, --weights and --actions go with --board")
     if board is not None:
-        _build_image(model, board, toolchain or toolchains.DEFAULT, **rest)
+        _build_image(model, board, toolchain or toolchains.DEFAULT, weights, actions, **rest)
     else:
         _build_library(model, core or "generic", prefix or "model", **rest)
 
 
 def _build_image(
-    model: str, board: str, toolchain: str, output: Path, context: int | None, signature: str | None, as_json: bool
+    model: str,
+    board: str,
+    toolchain: str,
+    weights: str | None,
+    actions: Path | None,
+    output: Path,
+    context: int | None,
+    signature: str | None,
+    as_json: bool,
 ) -> None:
     from edge import zoo
     from edge.make import inspect
     from firmware_tools import boards, build, compile, graph
+    from firmware_tools.actions import add
 
-    facts = boards.load(board)
-    sources = compile.compile_model(graph.read(zoo.find(model)), facts, context, signature)
-    image = build.build(sources, facts, toolchain=toolchain)
+    facts, read = boards.load(board), graph.read(zoo.find(model))
+    sources = compile.compile_model(read, facts, context, signature)
+    if actions:
+        sources = add(sources, actions, read, facts)
+    image = build.build(sources, facts, toolchain=toolchain, weights=weights)
     build.save(image, output)
     present(as_json, inspect.image_json(image), inspect.image_text(image, output))
 
@@ -377,6 +418,61 @@ def _build_library(
 
 
 # ------------------------------------------------------------------------------------------------------------- Run
+
+
+@main.command("flash")
+@click.argument("folder", type=FILE, metavar="DIR")
+@click.option("--to", metavar="BOARD[@PORT]", help="Which one: BOARD@PORT, or BOARD@auto for the one plugged in.")
+@click.option("--by", metavar="FLASHER", help="How to flash; by default as the board's facts say.")
+@click.option(
+    "--repeat", type=click.IntRange(1), metavar="N", help="Flash it N times, and say how often that went well."
+)
+@click.option(
+    "-o", "output", type=FILE, metavar="SOAK.json", callback=has_folder, help="With --repeat: write a record."
+)
+@json_option
+def flash_image(
+    folder: Path, to: str | None, by: str | None, repeat: int | None, output: Path | None, as_json: bool
+) -> int:
+    """Write an image to a board's flash, and have the firmware that runs then verify it."""
+    from edge.run import flash
+
+    if output and not repeat:
+        raise click.UsageError("-o goes with --repeat")
+    what = flash.plan(folder, to, by)
+    return _soak(what, repeat, output, as_json) if repeat else _flash(what, as_json)
+
+
+def _flash(what: Plan, as_json: bool) -> int:
+    """A flash that Ctrl-C ended says in which state the board is before it ends like every other command."""
+    from edge.run import flash
+    from edge.terminal import steps
+    from firmware_tools.flashers import FlashError
+
+    try:
+        with steps() as progress:
+            done = flash.flash(what, progress)
+    except FlashError as error:
+        if error.interrupted:
+            _fail(error.message, error.hint)
+            return INTERRUPTED
+        raise
+    present(as_json, flash.as_json(done), flash.text(done))
+    return 0
+
+
+def _soak(what: Plan, repeat: int, output: Path | None, as_json: bool) -> int:
+    from edge.measure import record
+    from edge.run import soak
+    from edge.terminal import steps
+
+    with steps() as progress:
+        found = soak.soak(what, repeat, progress)
+    data = soak.as_json(found)
+    if output:
+        record.write_text(output, json.dumps(data, indent=1) + "\n")
+    present(as_json, data, soak.text(found))
+    return INTERRUPTED if found.interrupted else int(found.failed)
 
 
 @main.command()
@@ -431,6 +527,7 @@ def _remove(model: str | None, place: str, as_json: bool) -> None:
 @click.option("--labels", type=FILE, metavar="FILE", help="With --input: names of the classes, one a line.")
 @signature_option
 @toolchain_option
+@actions_option
 @json_option
 def run(model: str, target: str, as_json: bool, **what: Any) -> None:
     """Answer PROMPT, chat without it (Ctrl-D ends), or run any other model on --input."""
@@ -448,6 +545,7 @@ def _run_plain(
     from edge.run.plain import open_plain
 
     with open_plain(target, path, counting=as_json, **where) as running:
+        say_notes(running)
         result = infer.infer(running, inputs, labels)
     present(as_json, infer.as_json(result), infer.text(result))
 
@@ -460,6 +558,7 @@ def _run_text(
     tokens: int | None,
     context: int | None,
     toolchain: str | None,
+    actions: Path | None,
     raw: bool,
     system: str | None,
     **sampling: Any,
@@ -472,13 +571,20 @@ def _run_text(
     if raw and system is not None:
         raise click.UsageError("--system goes with a template, and --raw is without one")
     sampler, shown = generate.sampler(**sampling), None if as_json else show
-    with open_target(target, path, context=context, toolchain=toolchain) as running:
+    with open_target(target, path, context=context, toolchain=toolchain, actions=actions) as running:
+        say_notes(running)
         if why := running.info.raw.get("weight_cache_none_because"):
             click.echo(f"note: packed weights are not kept: {clean(str(why))}", err=True)
         if prompt is None:
             return conversation.talk(running, tokens, sampler, show, ask, raw, system, welcome=sys.stdin.isatty())
-        answer = generate.answer(running, prompt, tokens, sampler, shown, raw=raw, system=system)
+        answer = generate.answer(running, prompt, tokens, sampler, shown, raw=raw, system=system, act=True)
     present(as_json, dataclasses.asdict(answer), "")  # the text has been shown as it came
+
+
+def say_notes(running: Running | PlainRunning) -> None:
+    """What should be known of the target before its answer."""
+    for note in running.notes:
+        click.echo(f"note: {clean(note)}", err=True)
 
 
 def _of_kind(path: Path, what: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
@@ -539,6 +645,7 @@ def _bench_plain(
     from edge.run.plain import open_plain
 
     with open_plain(target, path, counting=True, **where) as running:
+        say_notes(running)
         return bench_plain(running, inputs, repeats, profiled, where["signature"])
 
 
@@ -552,6 +659,7 @@ def _bench_text(
     if what["position"] is not None and (what["prompt"] is not None or what["tokens"] is not None):
         raise click.UsageError("--position measures one token: it goes with neither --prompt nor --tokens")
     with open_target(target, path, context=context, counting=True, toolchain=toolchain) as running:
+        say_notes(running)
         result = bench(running, **what)
         return dataclasses.replace(result, profile=profile.profile_of(running, result) if profiled else None)
 
@@ -666,13 +774,73 @@ def models(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("name", required=False, metavar="[BOARD]")
+@click.option("--like", metavar="BOARD", help="With --new: the board whose facts it begins with.")
+@click.option(
+    "--new", metavar="NAME", help="Begin a board of your own: write its two files into the folder of --boards."
+)
+@boards_option
 @json_option
-def boards(as_json: bool) -> None:
-    """List the boards, and which of them have run on silicon."""
-    from edge.make import catalogue
+def boards(name: str | None, like: str | None, new: str | None, folder: Path | None, as_json: bool) -> None:
+    """List the boards, and which of them have run on silicon; or all facts of one."""
+    from edge.make import board_facts, catalogue
+    from firmware_tools import boards as known
 
+    if (like is None) != (new is None) or (new and name):
+        raise click.UsageError("--like BOARD and --new NAME go together, and without another BOARD")
+    if new and like:
+        return _new_board(like, new, folder, as_json)
+    own_boards(folder)
+    if name:
+        board = known.load(name)
+        return present(as_json, board_facts.as_json(board), board_facts.text(board))
     rows = catalogue.boards()
     present(as_json, rows, catalogue.boards_text(rows))
+
+
+def _new_board(like: str, name: str, folder: Path | None, as_json: bool) -> None:
+    from edge.make import new_board
+    from firmware_tools import boards as known
+
+    place = folder or known.own_folder()
+    if place is None:
+        raise click.UsageError(f"where to? --boards DIR, or the environment variable {known.FOLDER}")
+    paths = new_board.write(like, name, place)
+    text = "".join(f"{path}\n" for path in paths)
+    text += f"edit them, then: edge --boards {place} build MODEL --board {name} -o DIR\n"
+    present(as_json, {"name": name, "files": [str(path) for path in paths]}, text)
+
+
+@main.command()
+@json_option
+def ports(as_json: bool) -> None:
+    """List what is plugged in, which board it is likely to be, and why."""
+    from edge.run import find
+    from firmware_tools.ports import plugged
+
+    devices = plugged()
+    present(as_json, find.rows(devices), find.text(devices))
+
+
+@main.command()
+@click.option("--on", "place", required=True, metavar="BOARD@PORT", help="Or BOARD@auto, or BOARD@emulator.")
+@click.option(
+    "--image", type=FILE, metavar="DIR", help="What was flashed: an image of `intent` (the default: build it)."
+)
+@toolchain_option
+@click.option("-o", "output", type=FILE, metavar="FILE", callback=has_folder, help="Instead of selftest-BOARD.json.")
+@json_option
+def selftest(place: str, image: Path | None, toolchain: str | None, output: Path | None, as_json: bool) -> int:
+    """Test a board that holds the shipped model, and write one record to attach to an issue."""
+    from edge.measure import selftest
+    from edge.terminal import stages
+
+    with stages() as progress:
+        record = selftest.run(place, image, toolchain, progress)
+    path = output or Path(f"selftest-{record.board}.json")
+    selftest.write(record, path)
+    present(as_json, selftest.to_json(record), selftest.text(record, path))
+    return int(not record.passed)
 
 
 @main.command()
@@ -680,8 +848,9 @@ def boards(as_json: bool) -> None:
 @json_option
 def doctor(target: str | None, as_json: bool) -> int:
     """Say what this machine, or a Raspberry Pi, lacks, and the lines that fix it."""
+    from edge.run import finding
     from edge.run.pi import doctor
 
     findings = doctor.examine_other(target) if target else doctor.examine_here()
-    present(as_json, [dataclasses.asdict(finding) for finding in findings], doctor.text(findings))
-    return int(any(finding.state == "missing" for finding in findings))
+    present(as_json, [dataclasses.asdict(found) for found in findings], finding.text(findings))
+    return int(any(found.state == "missing" for found in findings))

@@ -43,7 +43,7 @@ NEXT = f"""What to try next
   edge inspect {MODEL} --board {BOARD}              what is inside, and its memory plan
   edge convert stories260K.bin --tokenizer tok512.bin -o stories.tflite     a llama2.c checkpoint of yours
 With real hardware
-  Nothing has run on silicon yet. A board is two files, a page of facts and a few port functions (README, "Adding one").
+  Nothing has run on silicon yet. A board is two files, a page of facts and a few port functions (docs/boards.md).
   Flashed with the image that `edge build {MODEL} --board BOARD -o DIR` makes, it answers to the same commands:
   edge bench {MODEL} --on BOARD@/dev/ttyACM0           in seconds then, by its own cycle counter
 """

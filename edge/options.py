@@ -33,6 +33,7 @@ OF_DECODERS = frozenset(
         "max_size",
         "raw",
         "system",
+        "actions",
     )
 )
 OF_PLAIN = frozenset(("inputs", "labels", "signature"))
@@ -109,7 +110,8 @@ on_option = click.option(
     default="host",
     show_default=True,
     metavar="TARGET",
-    help="host, BOARD, BOARD@emulator, BOARD@PORT (a serial port or any pyserial URL), ssh:[user@]host or pi@PORT.",
+    help="host, BOARD, BOARD@emulator, BOARD@auto (that plugged in), BOARD@PORT (a serial port or any pyserial URL), "
+    "ssh:[user@]host or pi@PORT.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 record_option = click.option(
@@ -128,6 +130,24 @@ toolchain_option = click.option(
     "--toolchain",
     type=click.Choice(toolchains.names()),
     help=f"What compiles an image: {toolchains.DEFAULT} (the default, from pip) or one of your own.",
+)
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(("flash", "ram")),
+    help="Where an image has its weights; the default is what the board reads faster and has room in.",
+)
+actions_option = click.option(
+    "--actions",
+    type=FILE,
+    metavar="FILE",
+    help="What the board does about answers: an actions.toml, or a .c with on_answer (docs/boards.md).",
+)
+boards_option = click.option(
+    "--boards",
+    "folder",
+    type=FILE,
+    metavar="DIR",
+    help="Boards of your own are in DIR (the default: that of the environment variable EDGE_BOARDS).",
 )
 tokens_option = click.option("--tokens", type=click.IntRange(1), metavar="N", help="So many new tokens, at most.")
 sampling_options = options(

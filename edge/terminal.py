@@ -89,3 +89,21 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("")
         yield lambda what, done, total: progress.update(task, completed=done, total=total, description=what)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """stages for what a person must see in any case, as a request to press a button: without a terminal a line each."""
+    if sys.stderr.isatty():
+        with stages() as move:
+            yield move
+        return
+    last = ""
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what != last:
+            print(clean(what), file=sys.stderr, flush=True)
+        last = what
+
+    yield tell

@@ -77,6 +77,7 @@ class Cortex:
         subprocess.run([*core.compiler, *flags, *map(str, files), *link, "-o", str(linked)], check=True)
         parts = elf.read(linked.read_bytes())
         functions = [symbol for symbol in parts.symbols if symbol.is_function]
+        self.variables = {symbol.name: symbol.address for symbol in parts.symbols if not symbol.is_function}
         self.symbols = {symbol.name: symbol for symbol in functions}
         self.kernel_bytes = sum(f.size_bytes for f in functions if f.name.startswith("edge_"))
         self.machine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)

@@ -4,6 +4,8 @@
     model files    damaged .tflite files; each is refused with one message, or read to the end of the road
     device         tokens of the shipped model on virtual boards, bit for bit those of the numpy model
     integer ops    random operators of .tflite files: numpy and a Cortex-M4 compute what LiteRT does, bit for bit
+    usb            hosts that send anything to the Picos' USB port: it stays within its memory and its time
+    flash          faulty simulated boot loaders, volumes and probes: a right flash, or an error that says what is there
     pi             deploys to a virtual Raspberry Pi whose cable is pulled at any moment: the next one completes them
 
 `python tests/soak.py --seed S --minutes M` begins with another seed; a failure prints the seed that repeats it.
@@ -16,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,10 +28,17 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+import flash_states
 import numpy as np
+import pytest
+import test_flash_bootsel
+import test_flash_stlink_volume
+import test_flash_stm32_uart
+import test_flash_swd
 import test_int8_ops
 import test_link
 import test_pi_road
+import test_rp_usb
 import tiny
 import virtual_pi
 import virtual_pi_userland
@@ -124,6 +134,35 @@ def integer_ops(folder: Path) -> Iterator[Campaign]:
 
 
 @contextmanager
+def usb(folder: Path) -> Iterator[Campaign]:
+    program = test_rp_usb.compile_fuzz(folder)
+
+    def campaign(seed: int) -> None:
+        test_rp_usb.fuzz(program, 1000 * seed, 1000)
+
+    yield campaign
+
+
+@contextmanager
+def flash(folder: Path) -> Iterator[Campaign]:
+    volumes = (test_flash_bootsel, test_flash_stlink_volume)
+
+    def campaign(seed: int) -> None:
+        flash_states.firmware.cache_clear()
+        with pytest.MonkeyPatch.context() as patch:
+            if seed % 100 == 0 and shutil.which("openocd"):
+                test_flash_swd.campaign(folder, seed)
+            elif seed % 4:
+                test_flash_stm32_uart.campaign(patch, seed)
+            else:
+                tested, place = volumes[seed // 4 % 2], folder / "computer"
+                tested.campaign(tested.simulated(place, patch), seed)
+                shutil.rmtree(place)
+
+    yield campaign
+
+
+@contextmanager
 def pi(folder: Path) -> Iterator[Campaign]:
     models = {name: folder / f"{name}.tflite" for name in ("int8", "large")}
     convert.save(convert.convert(checkpoints.load(zoo.folder() / "intent" / "checkpoint.npz")), models["int8"])
@@ -166,6 +205,8 @@ CAMPAIGNS = {
     "model files": model_files,
     "device": device,
     "integer ops": integer_ops,
+    "usb": usb,
+    "flash": flash,
     "pi": pi,
 }
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edge.make import convert
 from edge.measure.bench import bench
+from edge.measure.describe import describe
 from edge.run.target import Running, open_target
 from firmware_tools.errors import UserError
+from firmware_tools.link import Clock
 from tests import tiny
 
 CONTEXT = tiny.SHAPE.context
@@ -44,6 +48,7 @@ def test_host_tells_seconds(host: Running) -> None:
     assert record.prefill.per_token is not None and 0 < record.prefill.per_token < 60
     assert all(0 < repeat < 60 for repeat in record.decode.repeats)
     assert record.image.sha256 is None and record.memory.code_bytes is None and record.energy is None
+    assert record.clock_hz is record.image.identity is record.memory.weights_in is None
 
 
 def test_board_counts_instructions(board: Running) -> None:
@@ -54,9 +59,20 @@ def test_board_counts_instructions(board: Running) -> None:
     assert record.decode.median is not None and record.decode.median == int(record.decode.median)
     assert board.image is not None and record.image.sha256 == board.image.sha256
     assert all(value is not None for name, value in vars(record.memory).items() if name != "input_bytes")
+    assert (record.memory.weights_in, record.clock_hz) == ("flash", None)
+    assert record.image.identity == board.image.facts.identity == board.info.image
     assert record.machine is record.before is record.after is None and record.invalid == (), (
         "computers tell, not boards"
     )
+
+
+def test_a_board_that_is_no_emulated_one_tells_its_clock(board: Running) -> None:
+    """As silicon would: the same answers, but for what says that they are emulated."""
+    told = replace(board.info, emulated=False, ticks_hz=180_000_000, weights_in="ram")
+    link = SimpleNamespace(clock=Clock("seconds", 1.0))
+    record = describe(replace(board, info=told, image=None, link=link))
+    assert (record.clock_hz, record.memory.weights_in, record.image.sha256) == (180_000_000, "ram", None)
+    assert record.image.identity == told.image
 
 
 def test_more_positions_take_more_instructions(board: Running) -> None:

@@ -20,7 +20,7 @@ from firmware_tools.link import Clock, Link
 from firmware_tools.sampler import Sampler
 from firmware_tools.transports import Transport
 
-NAMES = [name for name in boards.names() if boards.load(name).emulators]
+NAMES = [name for name in boards.names() if boards.load(name).clock == "instructions"]
 
 
 @pytest.fixture(scope="module", params=NAMES)

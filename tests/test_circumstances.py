@@ -125,7 +125,7 @@ def test_a_bench_keeps_what_the_computer_told(pi: Path, model: Path, tmp_path: P
     result = edge("bench", model, "--repeats", 2, "--tokens", 2, "-o", tmp_path / "run.json")
     assert result.exit_code == 0, result.output
     run = records.read(tmp_path / "run.json")
-    assert run.schema == "edge.run/1.2" and run.invalid == () and run.machine and run.before and run.after
+    assert run.schema == "edge.run/1.3" and run.invalid == () and run.machine and run.before and run.after
     assert (run.machine.model, run.machine.revision) == (PIS["5"].model, "d04170")
     assert (run.machine.cpu, run.machine.supply_a) == ("Cortex-A76", 5.0)
     assert run.after.throttled == "0x0" and run.after.throttled_now == ()

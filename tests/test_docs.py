@@ -9,7 +9,7 @@ import pytest
 
 from edge.cli import main
 from edge.make import checkpoints
-from firmware_tools import boards, emulators, ops
+from firmware_tools import boards, emulators, flashers, ops
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_readme_names_board(board: str) -> None:
     assert f"`{board}`" in README
 
 
-@pytest.mark.parametrize("plugin", stems(ops) + stems(checkpoints) + stems(emulators))
+@pytest.mark.parametrize("plugin", stems(ops) + stems(checkpoints) + stems(emulators) + list(flashers.names()))
 def test_readme_names_plugin(plugin: str) -> None:
     assert f"`{plugin}`" in README
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge import shares
 from edge.make import convert
 from edge.make.checkpoints import Checkpoint
-from edge.measure import bootstrap, evaluate
+from edge.measure import evaluate
 from edge.measure.record import Accuracy
 from edge.run.target import Running, open_target
 from edge.tokenizer import from_card
@@ -194,4 +195,4 @@ def test_unknown_task_names_those_there_are(exact: Running) -> None:
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)],
 )
 def test_wilson_interval(right: int, size: int, low: float, high: float) -> None:
-    assert bootstrap.wilson(right, size) == pytest.approx((low, high), abs=5e-5)
+    assert shares.wilson(right, size) == pytest.approx((low, high), abs=5e-5)

@@ -33,7 +33,8 @@ RECORD = Record(
 NAMES = (
     "schema", "model.sha256", "model.file_sha256", "image.sha256", "target", "clock", "prefill.per_token",
     "decode.median", "decode.repeats", "memory.code_bytes", "memory.weight_bytes", "memory.vocabulary_bytes",
-    "memory.arena_bytes", "memory.kv_cache_bytes", "memory.stack_bytes", "energy", "accuracy",
+    "memory.arena_bytes", "memory.kv_cache_bytes", "memory.stack_bytes", "energy", "accuracy", "image.identity",
+    "memory.weights_in", "clock_hz", "trouble",
 )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_missing_key_is_named() -> None:
 
 
 def test_newer_minor_version_is_read() -> None:
-    data = {**records.to_json(RECORD), "schema": "edge.run/1.3", "mood": "good"}
+    data = {**records.to_json(RECORD), "schema": "edge.run/1.4", "mood": "good"}
     assert records.from_json(signed(data)).decode == RECORD.decode
 
 

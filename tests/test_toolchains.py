@@ -21,7 +21,7 @@ from firmware_tools.errors import MissingTool, UserError
 from firmware_tools.instructions import Code
 from firmware_tools.toolchains import gcc
 
-EMULATED = [name for name in boards.names() if boards.load(name).emulators]
+EMULATED = [name for name in boards.names() if boards.load(name).clock == "instructions"]
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,11 @@ The commands of a file share a folder, which begins with what `prepare` puts the
 
 and in a command `<silent>`, `<noisy>`, `<other>` are ports where nothing answers, where garbage comes, and where
 another model runs; `< FILE` is standard input. `$ ls` lists the folder. Lines that begin with # are comments.
+In flash.txt simulated boards are plugged into a simulated bus: `$ plug PLACE IMAGE` plugs one in, `$ boot PLACE IMAGE`
+one in its boot loader, `$ fault PLACE WHAT` has something go wrong with it once, `$ unplug PLACE` takes it away,
+and `<PLACE>` is its port.
 
-    python -m tests.test_transcripts --update      writes what comes now; lines that still match stay as they are
+    PYTHONPATH=tests python -m tests.test_transcripts --update    writes what comes now; what still matches stays
 """
 
 from __future__ import annotations
@@ -42,7 +45,10 @@ from edge.make.checkpoints import npz
 from firmware_tools import boards, build, graph
 from firmware_tools.compile import compile_model
 from firmware_tools.emulators import unicorn
-from tests import plain_models, test_safetensors, tiny
+from tests import plain_models, simulated, test_safetensors, tiny
+
+if sys.platform != "win32":
+    from tests.simulated.bus import Board, Bus, powered
 
 FOLDER = Path(__file__).parent / "transcripts"
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,32 +230,66 @@ def prepare_plain(folder: Path) -> None:
     (folder / "damaged.tflite").write_bytes(plain_models.classifier()[:2000])
 
 
+def prepare_flash(folder: Path, stack: ExitStack) -> Bus:
+    """The images of the transcript of flashing, and a simulated bus, on which nothing is plugged in."""
+    simulated.build_images(folder)
+    simulated.see(folder / "bus", stack.enter_context(pytest.MonkeyPatch.context()).setattr)
+    return stack.enter_context(powered(folder / "bus"))
+
+
+def prepare_boards(folder: Path) -> None:
+    """What the transcript of boards uses beside: what they do about answers."""
+    (folder / "acts.toml").write_text('[[action]]\nanswer = "a"\npin = "LED"\ndo = "on"\n', encoding="utf-8")
+    (folder / "pin.toml").write_text('[[action]]\nanswer = "a"\npin = "GP99"\ndo = "on"\n', encoding="utf-8")
+
+
 class Shell:
     """Runs the commands of one transcript in a folder of its own."""
 
-    def __init__(self, folder: Path, devices: Devices) -> None:
-        self.folder, self.devices = folder, devices
+    def __init__(self, folder: Path, devices: Devices, bus: Bus | None = None) -> None:
+        self.folder, self.devices, self.bus = folder, devices, bus
 
     def run(self, command: Command) -> list[str]:
         """The lines that come: output, then the exit code where it is not 0."""
         if command.line == "ls":
             return sorted(path.name for path in self.folder.iterdir())
         line = re.sub("<(silent|noisy|other)>", lambda match: self.devices.url(match[1]), command.line)
+        line = re.sub(r"<(\d-[\d.]+)>", lambda match: str(self._board(match[1]).port), line)
         program, *words = shlex.split(line)
+        if self.bus and program in ("plug", "boot", "fault", "unplug"):
+            self._change(program, *words)
+            return []
         assert program == "edge", f"{command.line} is not a command of edge"
         source = subprocess.DEVNULL
         if "<" in words:
             source = (self.folder / words[words.index("<") + 1]).open("rb")  # type: ignore[assignment]
             words = words[: words.index("<")]
         text, code = self._communicate(words, source, command)
+        for board in self.bus.boards if self.bus else ():
+            text = text.replace(board.port, f"<{board.location}>") if board.port else text
         lines = self.devices.hide(text).replace(str(self.folder), "<folder>").splitlines()
         return [line.rstrip() for line in lines if line.strip()] + ([f"[exit {code}]"] if code else [])
+
+    def _board(self, place: str) -> Board:
+        assert self.bus
+        return next(board for board in self.bus.boards if board.location == place)
+
+    def _change(self, what: str, place: str, more: str = "") -> None:
+        """What somebody does to the simulated boards."""
+        assert self.bus
+        if what in ("plug", "boot"):
+            self.bus.plug(place, build.load(self.folder / more), f"E{place[-1]}", starts=what == "plug")
+        elif what == "fault":
+            setattr(self._board(place).faults, more, 1)
+        else:
+            self.bus.unplug(place)
 
     def _communicate(self, words: list[str], source: int, command: Command) -> tuple[str, int]:
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1", "COLUMNS": "100"}
+        environment |= {"EDGE_SIMULATED": str(self.bus.folder)} if self.bus else {}
         process = subprocess.Popen(
-            [sys.executable, "-m", "edge", *words],
+            [sys.executable, "-m", "tests.simulated.edge" if self.bus else "edge", *words],
             stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder, env=environment,
         )  # fmt: skip
         assert process.stdout
@@ -274,9 +314,14 @@ class Shell:
             received += data
 
     def _await(self, process: subprocess.Popen[bytes], received: bytearray, before: list[str]) -> None:
-        """Waits until some text has come, or where none is expected, until a device has been asked."""
+        """Waits until what is expected before it has come, or where that is nothing, until a device has been asked."""
         deadline = time.monotonic() + LONG_S
-        while not (received if before else self.devices.heard.is_set()):
+
+        def come() -> bool:
+            lines = [line.rstrip() for line in received.decode(errors="replace").splitlines()]
+            return bool(received) and matches(before, lines)
+
+        while not (come() if before else self.devices.heard.is_set()):
             assert process.poll() is None, f"it ended before Ctrl-C: {received.decode(errors='replace')}"
             assert time.monotonic() < deadline, "nothing came before Ctrl-C"
             time.sleep(0.01)
@@ -291,9 +336,11 @@ def shell(name: str = "") -> Iterator[Shell]:
             prepare_plain(folder)
         if name == "chat":
             prepare_chat(folder)
+        if name == "boards":
+            prepare_boards(folder)
         if name == "compare":
             prepare_compare(folder)
-        yield Shell(folder, Devices(folder, stack))
+        yield Shell(folder, Devices(folder, stack), prepare_flash(folder, stack) if name == "flash" else None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -301,6 +348,8 @@ def test_transcript(name: str) -> None:
     _, commands = parse(FOLDER / f"{name}.txt")
     if sys.platform == "win32" and any("^C" in command.expected for command in commands):
         pytest.skip("Windows sends Ctrl-C to the whole console")
+    if sys.platform == "win32" and name == "flash":
+        pytest.skip("the simulated boards are behind ptys")
     with shell(name) as it:
         for command in commands:
             found = it.run(command)
@@ -326,7 +375,7 @@ def loosened(line: str) -> str:
     line = re.sub(r"\d+\.\d+ (ms|KB|bits)", r"<float> \1", line)
     line = re.sub(r"(perplexity|KL|top-1) [\d.e-]+", r"\1 <float>", line)
     line = re.sub(r"\d+ bytes came", "<int> bytes came", line)
-    return re.sub(r"(ports of this machine: |virtual-m4@qemu|by a port --on ).*", r"\1…", line)
+    return re.sub(r"(ports of this machine: |virtual-m4@qemu|by a port --on |hint: boards: ).*", r"\1…", line)
 
 
 def update() -> None:

@@ -32,6 +32,9 @@ def test_one_answers_over_ssh(kind: Kind, machine: str) -> None:
         assert pi.files() == pi.processes() == []
         busy = subprocess.Popen(["ssh", pi.name, "touch here; echo started; exec sleep 1000"], **pi.pipes())
         assert busy.stdout is not None and busy.stdout.readline() == b"started\n"
+        deadline = time.monotonic() + 60  # a process that becomes another has no name for a moment
+        while len(pi.processes()) != 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert pi.files() == ["here"] and len(pi.processes()) == 1
     assert busy.wait(60) == 255  # ssh: the other end is gone
     busy.stdout.close()

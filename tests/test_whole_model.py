@@ -70,9 +70,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "shipped":
         checkpoint, _ = texts.shipped()
         prompt, words = "turn the kitchen lamp down to 20 percent", "light_set room=kitchen level=20"
-        return Case(checkpoint, 96, prompt, words, Budget(95, 226_000, 288_000, 26_000, 32_000))
+        return Case(checkpoint, 96, prompt, words, Budget(95, 226_000, 288_000, 27_500, 32_000))
     checkpoint, _ = texts.stories(request.getfixturevalue("shared_data"))
-    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 328_000, 466_000, 26_000, 54_000))
+    return Case(checkpoint, 256, "", "Once upon a time", Budget(127, 328_000, 466_000, 27_500, 54_000))
 
 
 @pytest.fixture(scope="module")

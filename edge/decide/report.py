@@ -36,6 +36,7 @@ COLUMNS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("inference", lambda run: _amount(run.clock, run.inference.median)),
     ("decode / token", lambda run: _decode(run)),
     ("prefill / token", lambda run: _amount(run.clock, run.prefill.per_token)),
+    ("weights in", lambda run: one_line(_weights_in(run))),
     ("flash", lambda run: _bytes(run, "code", "weight", "vocabulary")),
     ("RAM", lambda run: _bytes(run, "arena", "kv_cache", "stack")),
     ("accuracy", lambda run: accuracy(run.accuracy)),
@@ -105,11 +106,9 @@ def markdown(runs: Sequence[Record]) -> str:
 def doubts(runs: Sequence[Record]) -> list[str]:
     """A line for each run whose times are valid as far as can be known, which is not far enough."""
     timed = [run for run in runs if run.clock == "seconds" and _is_timed(run) and not run.invalid]
-    return list(
-        dict.fromkeys(
-            one_line(f"{run.target} had been {why}.") for run in timed if (why := circumstances.doubt(run.before))
-        )
-    )
+    slow = [f"Of {run.target} did not start: {run.trouble}." for run in timed if run.trouble]
+    hot = [f"{run.target} had been {why}." for run in timed if (why := circumstances.doubt(run.before))]
+    return list(dict.fromkeys(map(one_line, (*slow, *hot))))
 
 
 def _is_timed(run: Record) -> bool:
@@ -166,9 +165,16 @@ def _computer(run: Record) -> str:
     return one_line(model) if model else ABSENT
 
 
+def _weights_in(run: Record) -> str:
+    """From where a board reads its weights, where that decides its speed: not of an emulated one that has no choice."""
+    told = run.memory.weights_in
+    return ABSENT if told is None or run.clock == "instructions" and told == "flash" else {"ram": "RAM"}.get(told, told)
+
+
 def _bytes(run: Record, *parts: str) -> str:
     """The sum of parts of the memory in KB; a lower bound where one is not known. A process has neither."""
-    parts = (*parts, "input") if "arena" in parts and run.memory.input_bytes is not None else parts
+    if "arena" in parts:  # RAM
+        parts += ("input",) * (run.memory.input_bytes is not None) + ("weight",) * (run.memory.weights_in == "ram")
     known = [size for part in parts if (size := getattr(run.memory, f"{part}_bytes")) is not None]
     if not known or run.machine is not None or run.target == "host":
         return ABSENT

@@ -9,6 +9,7 @@ from edge import zoo
 from edge.make.inspect import summarize
 from edge.terminal import one_line
 from firmware_tools import boards as known_boards
+from firmware_tools import silicon
 
 Row = dict[str, Any]
 
@@ -46,33 +47,48 @@ def models_text(rows: Sequence[Row]) -> str:
 
 
 def boards() -> list[Row]:
-    """name, core, memory, clock, emulators, options and ran_on_silicon of every board."""
+    """What can be said of every board in a few words; `board_facts` has the rest."""
     return [_board(known_boards.load(name)) for name in known_boards.names()]
 
 
 def _board(board: known_boards.Board) -> Row:
     return {
         "name": board.name,
+        "aliases": list(board.aliases),
         "description": board.description,
         "core": board.core,
+        "clock_hz": board.clock_hz,
         "flash_bytes": board.flash.size_bytes,
         "ram_bytes": board.ram.size_bytes,
         "clock": board.clock,
         "emulators": list(board.emulators),
+        "flashers": list(board.flashers),
+        "link": board.link or None,
         "options": sorted(board.options),
-        "ran_on_silicon": board.ran_on_silicon,
+        "promised": board.promised if board.clock == "seconds" else None,
+        "checked": board.checked,
+        "ran_on_silicon": silicon.ran(board),
     }
 
 
 def boards_text(rows: Sequence[Row]) -> str:
-    """Three lines for each board."""
+    """Three or four lines for each board."""
     lines = []
     for row in rows:
-        lines.append(f"{row['name']}  {row['description']}")
+        aliases = f" (also {', '.join(row['aliases'])})" if row["aliases"] else ""
+        lines.append(f"{row['name']}{aliases}  {one_line(row['description'])}")
+        hz = f" at {row['clock_hz'] / 1e6:g} MHz" if row["clock_hz"] else ""
+        flashers = f", flashers: {', '.join(row['flashers'])}" if row["flashers"] else ""
         lines.append(
-            f"  {row['core']}, flash {row['flash_bytes'] >> 10:,} KB, RAM {row['ram_bytes'] >> 10:,} KB, "
-            f"clock: {row['clock']}, emulators: {', '.join(row['emulators']) or 'none'}"
+            f"  {row['core']}{hz}, flash {row['flash_bytes'] >> 10:,} KB, RAM {row['ram_bytes'] >> 10:,} KB, "
+            f"clock: {row['clock']}, emulators: {', '.join(row['emulators']) or 'none'}{flashers}"
         )
+        lines += [f"  link: {one_line(row['link'])}"] if row["link"] else []
         options = ", ".join(f"{row['name']}+{option}" for option in row["options"])
-        lines.append(f"  run on silicon: {row['ran_on_silicon']}" + (f"; options: {options}" if options else ""))
+        promise = "" if row["promised"] is None else "promised; " if row["promised"] else "experimental; "
+        checked = "" if row["promised"] is None else f"checked: {one_line(row['checked'])}; "
+        lines.append(
+            f"  {promise}{checked}run on silicon: {row['ran_on_silicon']}"
+            + (f"; options: {options}" if options else "")
+        )
     return "\n".join(lines) + "\n"

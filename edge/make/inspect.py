@@ -12,7 +12,7 @@ from typing import Any
 from edge.make import memory_plan
 from edge.make.memory_plan import Region
 from edge.terminal import clean, one_line
-from firmware_tools import boards, costs, graph, lower, vocabulary
+from firmware_tools import boards, costs, graph, lower, placing, vocabulary
 from firmware_tools.bfp_program import for_board
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
@@ -37,8 +37,10 @@ CODE_BYTES = 32 << 10  # what code takes at most, before `build` has said it exa
 class Fit:
     """What a model needs on a board, before anything is built; code is an upper bound. missing: 0 where it fits.
 
-    The two costs of a token: weight_bytes_read from flash; predicted: position -> instructions, from the graph alone,
-    empty where a kernel was never measured.
+    The two costs of a token: weight_bytes_read; predicted: position -> instructions, from the graph alone, empty where
+    a kernel was never measured. weights_in and code_in: `flash` or `ram`, where `build` will have them as far as that
+    can be told before; None where nothing fits. reading_s: the time that reading the weights takes by the board's
+    facts, which no kernel can be faster than; None where they do not say.
     """
 
     board: str
@@ -54,6 +56,9 @@ class Fit:
     weight_bytes_read: int
     predicted: Mapping[str, int] = field(default_factory=dict)
     input_bytes: int = 0
+    weights_in: str | None = None
+    code_in: str | None = None
+    reading_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,9 @@ def _fits(model: graph.Graph, program: Program, chosen: Sequence[Board], signatu
 def _fit(board: Board, program: Program, memory: Needs, weight_bytes_read: int) -> Fit:
     flash = memory.weight_bytes + memory.vocabulary_bytes + CODE_BYTES
     ram = memory.arena_bytes + memory.kv_cache_bytes + memory.input_bytes + board.stack_bytes
+    buffers = {".arena": memory.arena_bytes + memory.input_bytes, ".kv_cache": memory.kv_cache_bytes}
+    layout = placing.expected(board, memory.weight_bytes, buffers, CODE_BYTES)
+    rate = (board.ram if layout and layout.weights == "ram" else board.flash).bytes_per_s
     return Fit(
         board=board.name,
         weight_bytes=memory.weight_bytes,
@@ -211,11 +219,14 @@ def _fit(board: Board, program: Program, memory: Needs, weight_bytes_read: int) 
         kv_cache_bytes=memory.kv_cache_bytes,
         stack_bytes=board.stack_bytes,
         flash_missing_bytes=max(0, flash - board.flash.size_bytes),
-        ram_missing_bytes=max(0, ram - board.ram.size_bytes),
+        ram_missing_bytes=max(0, ram - sum(one.size_bytes for one in board.rams)),
         can_encode=memory.can_encode,
         weight_bytes_read=weight_bytes_read,
         predicted=_predicted(program, board) if isinstance(program, DecoderProgram) else {},
         input_bytes=memory.input_bytes,
+        weights_in=layout.weights if layout else None,
+        code_in=layout.code if layout else None,
+        reading_s=weight_bytes_read / rate if rate and layout else None,
     )
 
 
@@ -293,6 +304,16 @@ def _fit_lines(fit: Fit, kind: str) -> Iterator[str]:
         counts = ", ".join(f"{count:,} instructions at position {at}" for at, count in fit.predicted.items())
         takes = counts and f" and takes, as predicted, {counts}"
         yield f"  a token reads {fit.weight_bytes_read:,} weight bytes{takes}"
+        if fit.reading_s is not None:
+            place = "RAM" if fit.weights_in == "ram" else fit.weights_in
+            yield f"  by the board's facts, reading them from {place} takes {fit.reading_s * 1e3:.2f} ms"
+    if copied := _copied(fit.weights_in, fit.code_in):
+        yield f"  copied to RAM at start: {copied}"
+
+
+def _copied(weights_in: str | None, code_in: str | None) -> str:
+    """What lies in flash and is copied to RAM, in words."""
+    return ", ".join(what for what, at in (("weights", weights_in), ("kernels", code_in)) if at == "ram")
 
 
 def image_json(image: Image) -> dict[str, Any]:
@@ -310,7 +331,11 @@ def image_text(image: Image, folder: Path) -> str:
         f"  flash {sizes.flash_bytes:,} bytes: code {sizes.code_bytes:,}, weights {sizes.weight_bytes:,}{vocabulary}",
         f"  RAM {sizes.ram_bytes:,} bytes: arena {sizes.arena_bytes:,}, "
         f"{'KV cache' if is_text else 'state'} {sizes.kv_cache_bytes:,}, stack {sizes.stack_bytes:,}",
+        f"  of the board's: {', '.join(f'{r.name} {r.used_bytes:,} of {r.size_bytes:,}' for r in sizes.regions)} bytes",
     ]
+    if copied := _copied(image.facts.weights_in, image.facts.code_in):
+        lines.append(f"  copied to RAM at start: {copied}")
     if is_text and not image.facts.can_encode:
         lines.append("  it takes token ids and gives text: this tokenizer is not one that it can encode with")
+    lines += [f"  {one_line(action)}" for action in image.facts.actions]
     return clean("\n".join(lines) + "\n")

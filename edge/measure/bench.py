@@ -18,6 +18,7 @@ from edge.measure.record import Decode, Prefill, Record
 from edge.run.generate import prompt_ids
 from edge.run.target import Running
 from edge.terminal import track
+from firmware_tools import boards, emulators
 from firmware_tools.errors import UserError
 from firmware_tools.link import Link
 
@@ -106,7 +107,17 @@ def refuse_without_clock(target: str, link: Link) -> None:
             f"{target} counts nothing: an emulated computer has no time",
             "edge run and edge eval work there; measure on hardware",
         )
-    raise UserError(f"{target} counts nothing: an emulated board has no time", "--on BOARD@emulator counts")
+    raise UserError(f"{target} counts nothing: an emulated board has no time", _who_counts(target))
+
+
+def _who_counts(target: str) -> str:
+    """An emulated board at a port has an emulator that counts; one in an emulator without a counter, only relatives."""
+    name, _, where = target.partition("@")
+    if where not in emulators.names():
+        return "--on BOARD@emulator counts"
+    cpu = boards.load(name).cpu
+    same = [one for one in map(boards.load, boards.names()) if one.clock == "instructions" and one.cpu == cpu]
+    return f"{where} has no counter for it; --on {same[0].name} counts what the same core executes" if same else ""
 
 
 def in_units(link: Link, ticks: int | None) -> float:

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.shares import Z_95
+
 RESAMPLES = 10_000
 SEED = 0
 SMALLEST = 8  # units, of which an interval is made
-Z_95 = 1.959964  # standard normal quantile of .975
 Array = NDArray[Any]
 Statistic = Callable[[Array], Array]
 
@@ -65,11 +66,3 @@ def student(freedom: int) -> float:
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / freedom + second / freedom**2 + third / freedom**3
-
-
-def wilson(right: int, size: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (E. B. Wilson, 1927): honest near 0 and 1, where the usual one is not."""
-    share, z2 = right / size, Z_95 * Z_95
-    middle = (share + z2 / (2 * size)) / (1 + z2 / size)
-    half = Z_95 / (1 + z2 / size) * math.sqrt(share * (1 - share) / size + z2 / (4 * size * size))
-    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -25,7 +25,7 @@ def describe(running: Running | PlainRunning, before: Mapping[str, Any] | None =
 
     before: what `circumstances.look` found before it was measured; what it finds now is then what came after.
     """
-    model, image = running.model, running.image
+    model = running.model
     after = None if before is None else circumstances.look(running)
     return Record(
         model=Model(
@@ -35,7 +35,7 @@ def describe(running: Running | PlainRunning, before: Mapping[str, Any] | None =
             tokenizer_sha256=hashlib.sha256(model.tokenizer).hexdigest() if model.tokenizer else None,
             quantization=model.card.get("quantization") or quantization(model),
         ),
-        image=Image(image.sha256, image.facts.toolchain) if image else Image(),
+        image=_image(running),
         target=running.target,
         # a board is named by who asks, since that was checked; a computer names itself
         board=running.info.board if circumstances.is_computer(running) else running.target.partition("@")[0],
@@ -48,6 +48,8 @@ def describe(running: Running | PlainRunning, before: Mapping[str, Any] | None =
         machine=circumstances.machine(before),
         before=circumstances.moment(before),
         after=circumstances.moment(after),
+        trouble=running.info.trouble,
+        clock_hz=_clock_hz(running),
     )
 
 
@@ -64,6 +66,18 @@ def quantization(model: Graph) -> str:
     return "float32, int8 weights" if computed == {"float32"} and quantized else names
 
 
+def _image(running: Running | PlainRunning) -> Image:
+    """What was built here, and what the firmware that runs says it is."""
+    built = running.image
+    return Image(built.sha256 if built else None, built.facts.toolchain if built else None, running.info.image)
+
+
+def _clock_hz(running: Running | PlainRunning) -> int | None:
+    """Only a board of silicon has one: what is emulated has no seconds, and a computer tells of itself elsewhere."""
+    is_board, is_timed = running.info.image is not None, running.link.clock.kind == "seconds"
+    return running.info.ticks_hz if is_board and is_timed and not running.info.emulated else None
+
+
 def _memory(running: Running | PlainRunning) -> Memory:
     """What the image takes where it was built here; else what the device or the agent says of itself."""
     if running.image is None:
@@ -75,6 +89,7 @@ def _memory(running: Running | PlainRunning) -> Memory:
             kv_cache_bytes=info.kv_cache_bytes,
             stack_bytes=info.stack_bytes,
             input_bytes=_input_bytes(running),
+            weights_in=info.weights_in,
         )
     sizes = running.image.sizes
     return Memory(
@@ -85,6 +100,7 @@ def _memory(running: Running | PlainRunning) -> Memory:
         kv_cache_bytes=sizes.kv_cache_bytes,
         stack_bytes=sizes.stack_bytes,
         input_bytes=_input_bytes(running),
+        weights_in=running.image.facts.weights_in,
     )
 
 

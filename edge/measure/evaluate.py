@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from edge import zoo
 from edge.make.forward import log_softmax
 from edge.measure import circumstances, figures
-from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
 from edge.measure.record import Accuracy, Outcomes, Record, Reference
 from edge.run.generate import answer, sampler
 from edge.run.target import Running
+from edge.shares import wilson
 from edge.tasks import Example, read_task, read_text
 from edge.terminal import track
 from firmware_tools import graph

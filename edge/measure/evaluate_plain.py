@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edge import inputs
 from edge.measure import circumstances, figures
-from edge.measure.bootstrap import wilson
 from edge.measure.describe import describe
 from edge.measure.record import Accuracy, Outcomes, Record, Reference
 from edge.run.plain import PlainRunning
+from edge.shares import wilson
 from edge.terminal import track
 from firmware_tools.errors import UserError
 

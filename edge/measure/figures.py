@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.measure.bootstrap import RESAMPLES, Array, Statistic, interval, wilson
+from edge.measure.bootstrap import RESAMPLES, Array, Statistic, interval
 from edge.measure.record import Accuracy, Intervals, Outcomes
+from edge.shares import wilson
 
 # of a block of text, at least: of stories260K on its own samples and on Shakespeare the true spread of a mean over
 # tokens is 1.37 and 1.83 times what independent tokens would have, and blocks of 32 show 1.28 and 1.71 of it

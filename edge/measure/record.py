@@ -1,11 +1,12 @@
 """The record of a run: one JSON file with what was measured, on what, and by which tools.
 
-Schema `edge.run/1.2`; the names of its keys are those of the dataclasses below, nested as they are. What was not
+Schema `edge.run/1.3`; the names of its keys are those of the dataclasses below, nested as they are. What was not
 measured is null, never 0. Times are in the unit that `clock` names: `seconds` on hardware, `instructions` on an
 emulated board, whose instructions say nothing about seconds. `sha256` is over the canonical JSON of the rest (sorted
-keys, no spaces, ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.3`) may add keys, which
+keys, no spaces, ASCII): it detects accidents, not forgers. Another minor version (`edge.run/1.4`) may add keys, which
 are left unread; another major version is refused. 1.1 added `accuracy.intervals_95` and `accuracy.outcomes`, 1.2
-`machine`, `before`, `after` and `invalid`: a run with a reason in `invalid` has times that stand for nothing.
+`machine`, `before`, `after` and `invalid`: a run with a reason in `invalid` has times that stand for nothing. 1.3
+added `image.identity`, `memory.weights_in`, `clock_hz` and `trouble`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edge.replacing import replacing
 from firmware_tools.errors import BadFile
 
 MAJOR = "edge.run/1"
-SCHEMA = f"{MAJOR}.2"
+SCHEMA = f"{MAJOR}.3"
 COMPARISON = "edge.comparison/1"  # schema of a file with several records, see decide/comparison.py
 CLOCKS = ("instructions", "seconds")
 Result = TypeVar("Result")
@@ -47,11 +48,13 @@ class Model:
 class Image:
     """Which firmware, and the name and version of the toolchain that built it.
 
-    null where there is none (host) or where it is not known (a board flashed by somebody).
+    null where there is none (host) or where it is not known (a board flashed by somebody). identity: the SHA-256 of all
+    that went into the image, as the running firmware tells it.
     """
 
     sha256: str | None = None
     toolchain: str | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Memory:
     """Bytes of flash (code: all but weights and vocabulary) and of RAM (arena, KV cache, stack).
 
     Of a model that is no language model kv_cache_bytes are what it keeps from one inference to the next, and
-    input_bytes its inputs as they were given; null for language models.
+    input_bytes its inputs as they were given; null for language models. weights_in: whether a board reads its weights
+    from `flash`, or from `ram`, to which they were copied at start.
     """
 
     code_bytes: int | None = None
@@ -99,6 +103,7 @@ class Memory:
     kv_cache_bytes: int | None = None
     stack_bytes: int | None = None
     input_bytes: int | None = None
+    weights_in: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,8 @@ class Record:
     """One run; target is what `--on` was resolved to, context the positions its KV cache holds, where it has one.
 
     machine, before and after: what a computer told of itself (circumstances.py), null of a board. invalid: why its
-    times are worthless; empty where nothing speaks against them.
+    times are worthless; empty where nothing speaks against them. trouble: what of a board did not start, as it says;
+    clock_hz: the clock that a board of silicon really ran at, null of all others.
     """
 
     model: Model
@@ -234,6 +240,8 @@ class Record:
     before: Moment | None = None
     after: Moment | None = None
     invalid: tuple[Invalid, ...] = ()
+    trouble: str = ""
+    clock_hz: int | None = None
     schema: str = SCHEMA
 
 

@@ -44,7 +44,7 @@ class Conversation:
         self, ids: list[int], tokens: int | None, sampler: Sampler, show: Show, stopped: Callable[[], bool]
     ) -> generate.Answer:
         """Says what follows a turn; it and the answer are in the cache then."""
-        answer = generate.reply(self._running, ids, self.filled, tokens, sampler, show, stopped)
+        answer = generate.reply(self._running, ids, self.filled, tokens, sampler, show, stopped, act=True)
         self.filled += len(ids) + len(answer.ids)
         return answer
 

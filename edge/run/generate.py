@@ -21,13 +21,15 @@ class Answer:
     """What a model said.
 
     prompt_ids as they were computed, BOS and template included; ids without the stop token. ended is `stop` (a stop
-    token), `length` (as many tokens as were asked for), `context` (the KV cache is full) or `interrupt`.
+    token), `length` (as many tokens as were asked for), `context` (the KV cache is full) or `interrupt`. acted is
+    what a board tells that it did about the answer, where it was asked to act.
     """
 
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
     text: str
     ended: str
+    acted: str = ""
 
 
 def sampler(greedy: bool, temperature: float | None, top_p: float | None, seed: int | None) -> Sampler:
@@ -66,9 +68,10 @@ def answer(
     *,
     raw: bool = False,
     system: str | None = None,
+    act: bool = False,
 ) -> Answer:
     """Computes a prompt from an empty context and says what follows; raw and system as prompt_ids takes them."""
-    return reply(running, prompt_ids(running, prompt, raw, system), 0, tokens, sampler, show, stopped)
+    return reply(running, prompt_ids(running, prompt, raw, system), 0, tokens, sampler, show, stopped, act=act)
 
 
 def reply(
@@ -79,12 +82,15 @@ def reply(
     sampler: Sampler,
     show: Show | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    *,
+    act: bool = False,
 ) -> Answer:
     """Computes ids at a position and at most `tokens` tokens after them (None: until the model stops).
 
     All that is not a stop token is in the KV cache then, also where `stopped`, which is asked between tokens, ended it.
     show gets the text piece by piece as it comes, without control characters, and a line break at the end, also where
-    an error or Ctrl-C ends it in mid-line; without show the whole answer is asked for at once.
+    an error or Ctrl-C ends it in mid-line; without show the whole answer is asked for at once. act: a board whose image
+    has actions acts on the answer, if it comes to its end; what is measured must not switch anything.
     """
     running.link.prefill(ids, position)
     room = running.context - position - len(ids)
@@ -92,7 +98,7 @@ def reply(
     speech = _Speech(running, show)
     ended = "length" if limit == tokens else "context"
     try:
-        for chunk in _chunks(running, limit, sampler, at_once=show is None):
+        for chunk in _chunks(running, limit, sampler, show is None, act):
             if not speech.add(chunk) or stopped():
                 ended = "interrupt" if stopped() else "stop"
                 break
@@ -100,7 +106,10 @@ def reply(
         speech.end(only_begun=True)
         raise
     speech.end()
-    return Answer(tuple(ids), tuple(speech.ids), speech.text, ended)
+    acted = running.link.acted() if act and ended == "stop" else ""
+    if show and acted:
+        show(f"[{acted}]\n")
+    return Answer(tuple(ids), tuple(speech.ids), speech.text, ended, acted)
 
 
 class _Speech:
@@ -134,11 +143,11 @@ class _Speech:
             self._show(clean(text))
 
 
-def _chunks(running: Running, limit: int, sampler: Sampler, at_once: bool) -> Iterator[list[int]]:
+def _chunks(running: Running, limit: int, sampler: Sampler, at_once: bool, act: bool) -> Iterator[list[int]]:
     """The generated ids, one by one or as many as the device gives; ends after a stop token or where nothing comes."""
     done = 0
     while done < limit:
-        steps = running.link.generate(limit - done if at_once else 1, sampler, seed=done == 0)
+        steps = running.link.generate(limit - done if at_once else 1, sampler, done == 0, act)
         yield [step.id for step in steps]
         done += len(steps)
         if not steps or steps[-1].id in running.stop_ids:
@@ -160,7 +169,7 @@ def lines(
         if not line.strip():
             continue
         with interrupts() as interrupted:
-            answer(running, line, tokens, sampler, show, interrupted, raw=raw)
+            answer(running, line, tokens, sampler, show, interrupted, raw=raw, act=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT-0 */
 /* The requests that a language model takes. */
+#include "answer.h"
 #include "decoder.h"
 #include "exp.h"
 #include "frames.h"
@@ -8,9 +9,10 @@
 #include "sampler.h"
 #include "tokenizer.h"
 
-enum { PREFILL = 2, FORWARD, GENERATE, LOGITS, ENCODE };
+enum { PREFILL = 2, FORWARD, GENERATE, LOGITS, ENCODE, ACTED = 14 };
 
 #define SEED 1u
+#define ACT 2u         /* a complete answer goes to on_answer */
 #define STEP_BYTES 12u /* id u32, ticks u64 */
 
 static edge_sampler sampler; /* seeded by the first GENERATE, unless that brings a seed of its own */
@@ -36,6 +38,7 @@ static void compute(unsigned gate, const uint8_t *payload, size_t count) {
             return;
         }
     }
+    answer_begin();
     frames_put_u64(session_compute(gate, ids, 4, (uint32_t)count, position));
     session_filled = position + (uint32_t)count;
 }
@@ -59,7 +62,13 @@ static void generate(const uint8_t *payload) {
             int stop = session_is_stop(id);
             frames_put_u32(id);
             frames_put_u64(stop ? 0 : session_decode(id, session_filled));
-            if (stop) return;
+            if (stop) {
+                if (payload[2] & ACT) answer_end(ANSWER_TO_HOST);
+                return;
+            }
+            size_t bytes;
+            const uint8_t *piece = edge_piece(id, &bytes);
+            answer_add(piece, bytes);
             session_filled++;
         }
     }
@@ -87,6 +96,10 @@ static void encode(const uint8_t *text, size_t count) {
     }
 }
 
+static void acted(void) {
+    for (const char *c = answer_told(); *c; c++) frames_put((uint8_t)*c);
+}
+
 int frames_request(uint8_t kind, const uint8_t *payload, size_t count) {
     if (kind == PREFILL && count >= 8 && count % 4 == 0) {
         compute(PORT_GATE_PREFILL, payload, count / 4 - 1);
@@ -98,6 +111,8 @@ int frames_request(uint8_t kind, const uint8_t *payload, size_t count) {
         logits(frames_u32(payload));
     } else if (kind == ENCODE) {
         encode(payload, count);
+    } else if (kind == ACTED && count == 0) {
+        acted();
     } else {
         return 0;
     }
