@@ -43,9 +43,11 @@ NEXT = f"""What to try next
   edge inspect {MODEL} --board {BOARD}              what is inside, and its memory plan
   edge convert stories260K.bin --tokenizer tok512.bin -o stories.tflite     a llama2.c checkpoint of yours
 With real hardware
-  Nothing has run on silicon yet. A board is two files, a page of facts and a few port functions (docs/boards.md).
-  Flashed with the image that `edge build {MODEL} --board BOARD -o DIR` makes, it answers to the same commands:
-  edge bench {MODEL} --on BOARD@/dev/ttyACM0           in seconds then, by its own cycle counter
+  Nothing has run on silicon yet: yours may be the first (`edge boards`, docs/boards.md).
+  edge build {MODEL} --board pico -o image             firmware for a Raspberry Pi Pico
+  edge flash image                                    into its flash, verified by the firmware that then runs
+  edge run {MODEL} --on pico@auto                      talk to it; edge bench gives seconds, by its own cycle counter
+  edge selftest --on pico@auto                        one record that tells whether the board does what it should
 """
 
 
