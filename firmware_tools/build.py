@@ -157,7 +157,7 @@ def build(
             _run([*compiler, *LINK, *tools.LINK, *objects, *tools.LIBRARIES, "-o", "image.elf"], place, cache)
             return (place / "image.elf").read_bytes()
 
-        layout, linked, sizes = _fitting(layouts, link, sources, board)
+        layout, linked, parts, sizes = _fitting(layouts, link, sources, board)
     facts = Facts(
         board=board.name,
         toolchain=tools.version(),
@@ -174,28 +174,29 @@ def build(
         actions=sources.actions,
         uf2_family=board.uf2_family,
     )
-    instructions.refuse_foreign(elf.read(linked), board)
-    placing.refuse_what_does_not_fit(sizes, elf.read(linked), board, layout, facts.name, facts.kind)
-    return _image(facts, sizes, linked, files)
+    instructions.refuse_foreign(parts, board)
+    placing.refuse_what_does_not_fit(sizes, parts, board, layout, facts.name, facts.kind)
+    return _image(facts, sizes, linked, parts, files)
 
 
 def _fitting(
     layouts: Sequence[Layout], link: Callable[[Layout], bytes], sources: Sources, board: Board
-) -> tuple[Layout, bytes, Sizes]:
-    """The first layout in which the image fits, or else the last one; the linked file, and what it takes."""
+) -> tuple[Layout, bytes, elf.Elf, Sizes]:
+    """The first layout in which the image fits, or else the last one; the linked file, its parts, what it takes."""
     for layout in layouts:
         linked = link(layout)
-        arranged = placing.arranged(elf.read(linked), board, layout)
+        parts = elf.read(linked)
+        arranged = placing.arranged(parts, board, layout)
         if arranged is not None and arranged != layout:
             layout, linked = arranged, link(arranged)
-        sizes = placing.measure(elf.read(linked), sources, board, layout)
+            parts = elf.read(linked)
+        sizes = placing.measure(parts, sources, board, layout)
         if placing.fits(sizes):
             break
-    return layout, linked, sizes
+    return layout, linked, parts, sizes
 
 
-def _image(facts: Facts, sizes: Sizes, linked: bytes, files: Mapping[str, str]) -> Image:
-    parts = elf.read(linked)
+def _image(facts: Facts, sizes: Sizes, linked: bytes, parts: elf.Elf, files: Mapping[str, str]) -> Image:
     vectors = parts.address_of("edge_vectors")
     if vectors is None or not parts.segments:
         raise BadFile("the image's ELF file has no vectors", "build it again")
@@ -239,7 +240,7 @@ def load(folder: Path) -> Image:
         raise BadFile(f"{folder} is not a firmware image", "make one with `edge build`") from error
     if hashlib.sha256(linked).hexdigest() != expected:
         raise BadFile(f"{folder / 'image.elf'} is damaged: its hash is not the one in image.json", "build it again")
-    image = _image(facts, sizes, linked, files)
+    image = _image(facts, sizes, linked, elf.read(linked), files)
     told = about(linked) or {}
     if (told.get("inputs"), told.get("model")) != (facts.identity, facts.model_sha256):
         raise BadFile(f"{folder / 'image.json'} describes another image than image.elf is", "build it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -36,6 +37,13 @@ def digest(about: bytes, content: Any, parts: tuple[type, ...] = ()) -> str:
     whole = hashlib.sha256(about)
     _Feed(parts).feed(whole.update, content)
     return whole.hexdigest()
+
+
+def record_digest(data: Mapping[str, Any]) -> str:
+    """The SHA-256 that a record carries: over its canonical JSON without the key `sha256`."""
+    rest = {key: value for key, value in data.items() if key != "sha256"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class _Feed:

@@ -6,6 +6,7 @@ Source: Tool Interface Standard, Executable and Linking Format, version 1.2 (199
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from firmware_tools.errors import BadFile
@@ -55,6 +56,10 @@ class Elf:
     def address_of(self, name: str) -> int | None:
         """The address that a name stands for, or None."""
         return next((symbol.address for symbol in self.symbols if symbol.name == name), None)
+
+    def functions(self, names: Collection[str]) -> dict[int, str]:
+        """The functions that have these names, by address."""
+        return {symbol.address: symbol.name for symbol in self.symbols if symbol.is_function and symbol.name in names}
 
     def function_at(self, address: int) -> str:
         """Name of the function that holds an address, or an empty string."""

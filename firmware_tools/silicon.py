@@ -6,16 +6,15 @@ accidents, not forgers: who accepts a record trusts who sent it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from firmware_tools import boards
 from firmware_tools.boards import Board
+from firmware_tools.content import record_digest
 from firmware_tools.errors import BadFile, UserError
 
 FOLDER = Path(boards.__file__).parent / "silicon"
@@ -40,13 +39,6 @@ class Accepted:
         return f"{self.date}, record {self.sha256[:12]}"
 
 
-def digest(data: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of a record without its key `sha256`."""
-    rest = {key: value for key, value in data.items() if key != "sha256"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def read(path: Path) -> Accepted:
     """A record, if it can count; BadFile says why it cannot."""
     try:
@@ -65,7 +57,7 @@ def _fault(data: Any) -> str:
     """Why a record does not count; "" if it does."""
     if not isinstance(data, dict) or not str(data.get("schema")).startswith(f"{MAJOR}."):
         return f"its schema is not {MAJOR}"
-    if not HEX.fullmatch(str(data.get("sha256"))) or data["sha256"] != digest(data):
+    if not HEX.fullmatch(str(data.get("sha256"))) or data["sha256"] != record_digest(data):
         return "its hash is not that of its content"
     if data.get("emulated") is not False:
         return "the board was emulated"

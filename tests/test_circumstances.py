@@ -28,6 +28,7 @@ from edge.measure.circumstances import ADVICE, Invalid, Machine, Moment, judge
 from edge.run.agent import machine
 from edge.run.ssh import PROGRAM
 from edge.run.target import open_target
+from firmware_tools.content import record_digest
 from firmware_tools.errors import UserError
 from tests import tiny
 
@@ -252,7 +253,7 @@ def test_records_of_before_are_read(model: Path) -> None:
     for key in ("machine", "before", "after", "invalid"):
         del data[key]
     data["schema"] = "edge.run/1.1"
-    data["sha256"] = records.digest(data)
+    data["sha256"] = record_digest(data)
     found = records.from_json(data)
     assert found.machine is None and found.invalid == ()
 

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tiny
+from chip_uart import Uart, started
 from nrf52840_chip import Chip
 
 from edge.make.convert import convert
@@ -14,7 +15,6 @@ from firmware_tools import boards, build, graph
 from firmware_tools.build import Image
 from firmware_tools.compile import compile_model
 from firmware_tools.emulators import unicorn
-from firmware_tools.errors import LinkError
 from firmware_tools.link import Clock, Link
 
 CLOCK = Clock("seconds", 1.0)
@@ -34,43 +34,6 @@ def image(model: graph.Graph) -> Image:
     return build.build(compile_model(model, facts), facts)
 
 
-class Uart:
-    """The host's end of the chip's UART; the chip runs while it is read."""
-
-    name = "nrf52840-dk, simulated"
-
-    def __init__(self, chip: Chip) -> None:
-        self.chip = chip
-
-    def write(self, data: bytes) -> None:
-        self.chip.received.extend(data)
-
-    def read(self, timeout_s: float) -> bytes:
-        for _ in range(TOO_LONG):
-            if self.chip.sent:
-                break
-            self.chip.run()
-        data = bytes(self.chip.sent)
-        self.chip.sent.clear()
-        if not data:
-            raise LinkError("nothing comes")
-        return data
-
-    def send_break(self) -> None:
-        """Not needed."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def started(image: Image, crystal: bool = True) -> Chip:
-    chip = Chip(image, crystal)
-    while not chip.sent.endswith(b"m-ready\r\n"):
-        chip.run()
-    chip.sent.clear()
-    return chip
-
-
 def test_the_stack_has_a_bound(image: Image) -> None:
     assert image.sizes.stack_deepest_bytes is not None
     assert image.sizes.stack_deepest_bytes <= image.sizes.stack_bytes
@@ -82,8 +45,8 @@ def test_it_computes_as_virtual_m4_does(image: Image, model: graph.Graph) -> Non
         link.prefill(PROMPT)
         link.forward(3, len(PROMPT))
         expected = link.logits()
-    chip = started(image)
-    with Link(Uart(chip), CLOCK) as link:
+    chip = started(Chip(image))
+    with Link(Uart(chip, "nrf52840-dk", TOO_LONG, must_answer=True), CLOCK) as link:
         info = link.hello()
         assert (info.board, info.emulated, info.trouble, info.ticks_hz) == ("nrf52840-dk", False, "", 64_000_000)
         assert (chip.registers[0x4001E540], chip.registers[0x40000578], chip.registers[0x40000558]) == (
@@ -101,15 +64,15 @@ def test_it_computes_as_virtual_m4_does(image: Image, model: graph.Graph) -> Non
 
 
 def test_without_its_crystal_it_goes_on(image: Image) -> None:
-    with Link(Uart(started(image, crystal=False)), CLOCK) as link:
+    with Link(Uart(started(Chip(image, crystal=False)), "nrf52840-dk", TOO_LONG, must_answer=True), CLOCK) as link:
         assert link.hello().trouble == "the 32 MHz crystal"
         assert link.prefill(PROMPT) is not None
 
 
 def test_the_ring_goes_round(image: Image) -> None:
     """It holds 512 bytes; each request here begins elsewhere in it, and each byte of it counts."""
-    chip = started(image)
-    with Link(Uart(chip), CLOCK) as link:
+    chip = started(Chip(image))
+    with Link(Uart(chip, "nrf52840-dk", TOO_LONG, must_answer=True), CLOCK) as link:
         for length in (200, 190, 180, 170, 160):
             text = bytes(32 + (7 * i + length) % 90 for i in range(length))
             ids = link.encode(text)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import tiny
+from chip_uart import Uart, started
 from rp2350_chip import CHIP_ID, Chip, image_definition
 
 from edge.make.convert import convert
@@ -36,41 +36,6 @@ def model() -> graph.Graph:
 def pico2(model: graph.Graph) -> Image:
     facts = boards.load("pico2")
     return build.build(compile_model(model, facts), facts)
-
-
-class Uart:
-    """The host's end of the chip's UART; the chip runs while it is read."""
-
-    name = "pico2, simulated"
-
-    def __init__(self, chip: Chip) -> None:
-        self.chip = chip
-
-    def write(self, data: bytes) -> None:
-        self.chip.received.extend(data)
-
-    def read(self, timeout_s: float) -> bytes:
-        for _ in range(SLEEPS):
-            if self.chip.sent:
-                break
-            self.chip.run()
-        data = bytes(self.chip.sent)
-        self.chip.sent.clear()
-        return data
-
-    def send_break(self) -> None:
-        """Not needed."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def started(image: Image, never: Sequence[str] = ()) -> Chip:
-    chip = Chip(image, never)
-    while not chip.sent.endswith(b"m-ready\r\n"):
-        chip.run()
-    chip.sent.clear()
-    return chip
 
 
 # --- the image
@@ -108,8 +73,8 @@ def test_it_starts_at_full_speed_and_computes_as_virtual_m33_does(pico2: Image, 
         link.prefill(PROMPT)
         link.forward(3, len(PROMPT))
         expected = link.logits()
-    chip = started(pico2)
-    with Link(Uart(chip), CLOCK) as link:
+    chip = started(Chip(pico2, ()))
+    with Link(Uart(chip, "pico2", SLEEPS), CLOCK) as link:
         info = link.hello()
         assert (info.board, info.emulated, info.trouble, info.ticks_hz) == ("pico2", False, "", 150_000_000)
         assert (chip.sys_hz, chip.usb_hz) == (150e6, 48e6)
@@ -135,8 +100,8 @@ def test_it_starts_at_full_speed_and_computes_as_virtual_m33_does(pico2: Image, 
 def test_what_does_not_start_is_told_and_the_rest_goes_on(
     pico2: Image, never: list[str], trouble: str, hz: int
 ) -> None:
-    chip = started(pico2, never)
-    with Link(Uart(chip), CLOCK) as link:
+    chip = started(Chip(pico2, never))
+    with Link(Uart(chip, "pico2", SLEEPS), CLOCK) as link:
         info = link.hello()
         assert (info.trouble, info.ticks_hz, chip.sys_hz) == (trouble, hz, hz)
         assert link.prefill(PROMPT) is not None
@@ -144,8 +109,8 @@ def test_what_does_not_start_is_told_and_the_rest_goes_on(
 
 def test_time_goes_on_while_the_core_sleeps_and_its_cycle_counter_does_not(pico2: Image) -> None:
     """Longer than half of what 32 bits hold at 150 MHz: who trusts the counter alone is 28 s off."""
-    chip = started(pico2)
-    with Link(Uart(chip), CLOCK) as link:
+    chip = started(Chip(pico2, ()))
+    with Link(Uart(chip, "pico2", SLEEPS), CLOCK) as link:
         before, slept = lap_us(link), chip.slept_us
         while chip.slept_us < slept + 40_000_000:
             chip.run()
@@ -186,7 +151,7 @@ def fetch(chip: Chip, endpoint: int = 0) -> bytes:
 
 
 def test_the_usb_port_tells_the_chips_own_number(pico2: Image) -> None:
-    chip = started(pico2)
+    chip = started(Chip(pico2, ()))
     assert chip.usb[0x4C] >> 16 & 1 and chip.usb[0x40] == 1  # pulled up; on, and the PHY not isolated
     chip.usb[0x50] = 1 << 19
     chip.run()
@@ -209,7 +174,7 @@ def configured(chip: Chip) -> None:
 
 def test_a_fault_is_reported_where_the_last_byte_came_from(pico2: Image) -> None:
     """Over USB too, whose last packet somebody must still hand over; and with a stack that is all but full."""
-    chip = started(pico2)
+    chip = started(Chip(pico2, ()))
     configured(chip)
     chip.dpram[0x1C0:0x1C2] = b"x%"
     chip.dpram[0x94:0x98] = (1 << 15 | 2).to_bytes(4, "little")
@@ -232,7 +197,7 @@ def test_a_fault_is_reported_where_the_last_byte_came_from(pico2: Image) -> None
 
 
 def test_closing_at_1200_baud_reboots_into_the_boot_loader(pico2: Image) -> None:
-    chip = started(pico2)
+    chip = started(Chip(pico2, ()))
     configured(chip)
     chip.dpram[:8] = struct.pack("<BBHHH", 0x21, 0x20, 0, 0, 7)
     chip.usb[0x50] = 1 << 17

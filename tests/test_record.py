@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge.measure import record as records
 from edge.measure.record import Accuracy, Decode, Image, Memory, Model, Prefill, Record, Reference
+from firmware_tools.content import record_digest
 from firmware_tools.errors import BadFile, UserError
 
 RECORD = Record(
@@ -40,7 +41,7 @@ NAMES = (
 
 def signed(data: dict[str, Any]) -> dict[str, Any]:
     """data with the hash that belongs to it, so that only what a test changed is wrong."""
-    return {**data, "sha256": records.digest(data)}
+    return {**data, "sha256": record_digest(data)}
 
 
 def test_comes_back_as_it_was(tmp_path: Path) -> None:

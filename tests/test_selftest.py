@@ -24,6 +24,7 @@ from edge.measure.selftest import FAILED, PASSED, SKIPPED, SelfTest
 from edge.run.target import Place
 from firmware_tools import boards, build, graph, silicon
 from firmware_tools.compile import compile_model
+from firmware_tools.content import record_digest
 from firmware_tools.emulators.unicorn import Device, UnicornTransport
 from firmware_tools.errors import BadFile, LinkError, UserError
 
@@ -89,7 +90,7 @@ def test_command(
     assert end.value.code == 1
     assert "link       failed   a reason" in capsys.readouterr().out
     written = json.loads((tmp_path / "selftest-virtual-m4.json").read_text())
-    assert written["passed"] is False and written["sha256"] == silicon.digest(written)
+    assert written["passed"] is False and written["sha256"] == record_digest(written)
 
 
 @pytest.mark.parametrize("target", ["host", "ssh:pi@nowhere"])
@@ -245,7 +246,7 @@ def good(record: SelfTest, ours: tuple[boards.Board, build.Image]) -> dict[str, 
 
 def saved(data: dict[str, Any], folder: Path, name: str = "ours", sign: bool = True) -> Path:
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({**data, "sha256": silicon.digest(data)} if sign else data), encoding="utf-8")
+    path.write_text(json.dumps({**data, "sha256": record_digest(data)} if sign else data), encoding="utf-8")
     return path
 
 
@@ -253,7 +254,7 @@ def test_record_of_silicon_counts(good: dict[str, Any], tmp_path: Path, monkeypa
     path = saved(good, tmp_path)
     assert silicon.accepted(tmp_path)["ours"] == silicon.read(path)
     monkeypatch.setattr(silicon, "FOLDER", tmp_path)
-    expected = f"2026-12-24, record {silicon.digest(good)[:12]}"
+    expected = f"2026-12-24, record {record_digest(good)[:12]}"
     assert silicon.ran(boards.load("ours")) == expected
     assert f"run on silicon: {expected}" in catalogue.boards_text(catalogue.boards())
     assert expected in board_facts.text(boards.load("ours"))

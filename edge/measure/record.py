@@ -12,7 +12,6 @@ added `image.identity`, `memory.weights_in`, `clock_hz` and `trouble`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 from edge.measure.circumstances import Invalid, Machine, Moment
 from edge.measure.typed import dataclass_of
 from edge.replacing import replacing
+from firmware_tools.content import record_digest
 from firmware_tools.errors import BadFile
 
 MAJOR = "edge.run/1"
@@ -248,14 +248,7 @@ class Record:
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON's types, its hash included."""
     data = json.loads(json.dumps(dataclasses.asdict(record), allow_nan=False))
-    return {**data, "sha256": digest(data)}
-
-
-def digest(data: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of data without the key `sha256`."""
-    rest = {key: value for key, value in data.items() if key != "sha256"}
-    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return {**data, "sha256": record_digest(data)}
 
 
 def write(record: Record, path: Path) -> None:
@@ -314,7 +307,7 @@ def from_json(data: Any) -> Record:
     if not re.fullmatch(re.escape(MAJOR) + r"(\.\d+)?", data["schema"]):
         raise ValueError(f"its schema is {data['schema'][:40]!r}, and this version reads {MAJOR}")
     record = dataclass_of(Record, data, "")
-    if data.get("sha256") != digest(data):
+    if data.get("sha256") != record_digest(data):
         raise ValueError("it was changed after it was written (its sha256 does not match)")
     if record.clock not in CLOCKS:
         raise ValueError(f"clock is neither of {', '.join(CLOCKS)}")

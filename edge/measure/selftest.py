@@ -36,6 +36,7 @@ from firmware_tools.bfp_program import for_board
 from firmware_tools.boards import Board
 from firmware_tools.build import Image
 from firmware_tools.compile import compile_model
+from firmware_tools.content import record_digest
 from firmware_tools.errors import BadFile, UserError
 from firmware_tools.link import SILENCE_S
 
@@ -364,7 +365,7 @@ def _nobody() -> Iterator[None]:
 def to_json(record: SelfTest) -> dict[str, Any]:
     """The record as JSON's types, its hash included."""
     data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(record), allow_nan=False))
-    return {**data, "sha256": silicon.digest(data)}
+    return {**data, "sha256": record_digest(data)}
 
 
 def write(record: SelfTest, path: Path) -> None:

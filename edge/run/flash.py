@@ -23,7 +23,6 @@ from firmware_tools.info import Info
 from firmware_tools.link import Clock, Link, SerialTransport
 from firmware_tools.ports import Device
 
-BAUD = 115200
 BACK_S = 20.0  # for the firmware to start, the system to make its port, and others to let go of that
 SETTLE_S = 3.0  # how long the firmware before may still answer
 POLL_S = 0.2
@@ -212,7 +211,7 @@ def _meet(what: Plan, flashed: Flashed, before: set[str | None]) -> tuple[str, L
 
 
 def _ask(port: str) -> tuple[Link, Info]:
-    link = Link(SerialTransport(port, BAUD), Clock("seconds", 1.0))
+    link = Link(SerialTransport(port), Clock("seconds", 1.0))
     try:
         return link, link.hello()
     except BaseException:

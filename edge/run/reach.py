@@ -13,7 +13,6 @@ from edge.run.pi import places, runtime_files
 from firmware_tools.errors import LinkError
 from firmware_tools.link import Link, PipeTransport, SerialTransport
 
-BAUD = 115200
 ANSWER_S = 120.0  # of one request that computes
 LOAD_S = 300.0  # a model from an SD card, whose weights are packed on the way
 GREET_S = 6.0  # a keeper on a terminal answers at once
@@ -57,7 +56,7 @@ def by_port(port: str, model: Path, asked: Mapping[str, Any]) -> Link:
 
     What may be a login prompt or a shell is sent nothing that comes from a file before the keeper has answered.
     """
-    link = Link(SerialTransport(port, BAUD, has_break=False), TICKS, ANSWER_S)
+    link = Link(SerialTransport(port, has_break=False), TICKS, ANSWER_S)
     try:
         link.facts(GREET_S)
     except LinkError as error:

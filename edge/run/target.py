@@ -26,11 +26,8 @@ from firmware_tools.boards import Board
 from firmware_tools.errors import BadFile, LinkError, MissingTool, UserError
 from firmware_tools.link import Clock, Info, Link, SerialTransport
 
-BAUD = 115200
 LINE = "--on "
 PI = "pi"  # whatever computer is at the other end of a port
-# the Python package that brings an emulator; those not named here are programs of their own
-FROM_PIP = {"unicorn": "unicorn"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def _default_emulator(board: Board, bare: bool) -> str:
         raise UserError(f"{board.name} alone does not say which: one is plugged in", _how_to_reach(board))
     if not board.emulators:
         raise UserError(f"{board.name} has no emulator", _how_to_reach(board))
-    package = FROM_PIP.get(board.emulators[0])
+    package = emulators.FROM_PIP.get(board.emulators[0])
     if bare and package is None:
         raise UserError(f"{board.name} alone does not say where it runs", _how_to_reach(board))
     if package and importlib.util.find_spec(package) is None:
@@ -220,7 +217,7 @@ def _open_computer(
 def _open_port(board: Board, port: str) -> Link:
     """A Link over a port; the ticks of an emulated board mean nothing there, since nobody counts its instructions."""
     clock = Clock("seconds", 1.0) if board.clock == "seconds" else Clock(board.clock, 1.0, counting=False)
-    return Link(SerialTransport(port, BAUD), clock)
+    return Link(SerialTransport(port), clock)
 
 
 def open_image(image: build.Image, emulator: str, counting: bool) -> Link:

@@ -17,6 +17,9 @@ from types import ModuleType
 
 from firmware_tools.errors import UserError
 
+# the Python package that brings an emulator; those not named here are programs of their own
+FROM_PIP = {"unicorn": "unicorn"}
+
 
 def names() -> tuple[str, ...]:
     """Every emulator's name, sorted."""

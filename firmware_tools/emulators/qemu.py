@@ -53,7 +53,7 @@ def trace(image: Image, functions: Collection[str], request: Callable[[Link], No
     QEMU tells of all passes, also of those outside steps.
     """
     board = _board(image)
-    watched = {s.address: s.name for s in elf.read(image.elf).symbols if s.is_function and s.name in functions}
+    watched = elf.read(image.elf).functions(functions)
     with tempfile.TemporaryDirectory(prefix="edge-trace-") as folder:
         plugin, out = _plugin(board, Path(folder)), Path(folder) / "passes.txt"
         arguments = ",".join([f"file={plugin}", f"out={out}", *(f"at={address:x}" for address in watched)])

@@ -40,7 +40,7 @@ def open(image: Image, counting: bool = True) -> Link:
 
 def trace(image: Image, functions: Collection[str], request: Callable[[Link], None]) -> list[tuple[str, int]]:
     """See `emulators`: where the instructions of a step went."""
-    watched = {s.address: s.name for s in elf.read(image.elf).symbols if s.is_function and s.name in functions}
+    watched = elf.read(image.elf).functions(functions)
     with tempfile.TemporaryDirectory(prefix="edge-trace-") as folder:
         report = Path(folder) / "report.json"
         transport = Rp2040Transport(image, watch=sorted(watched), report=report)

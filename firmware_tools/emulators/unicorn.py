@@ -88,7 +88,7 @@ class Device:
         self._closing = False
         self._access = ""
         self.passes: list[Pass] = []
-        self._watched = {s.address: s.name for s in self._parts.symbols if s.is_function and s.name in watched}
+        self._watched = self._parts.functions(watched)
         self._core = _core(board)
         self._map_memory(image, board)
         if counting:

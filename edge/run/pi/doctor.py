@@ -21,7 +21,6 @@ from firmware_tools.errors import MissingTool
 
 RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 EXTRAS = {"chat": "jinja2", "gguf": "gguf", "hub": "huggingface_hub", "onnx": "onnx", "train": "tensorflow"}
-EMULATORS = {"unicorn": "unicorn"}  # those that are Python packages; the others are programs
 RUNTIME_DISK_BYTES = 150 * MB  # archive and what is unpacked of it
 
 
@@ -55,7 +54,7 @@ def _toolchains() -> Iterator[Finding]:
 
 def _emulators() -> Iterator[Finding]:
     for name in emulators.names():
-        if (package := EMULATORS.get(name)) is not None:
+        if (package := emulators.FROM_PIP.get(name)) is not None:
             found = importlib.util.find_spec(package) is not None
             hint = "" if found else f"pip install {package}"
         elif hasattr(module := emulators.load(name), "command"):  # it says which of its parts is missing
@@ -67,7 +66,7 @@ def _emulators() -> Iterator[Finding]:
             found = shutil.which(emulators.load(name).PROGRAM) is not None
             hint = "" if found else "apt install qemu-system-arm"
         what = f"emulator {name}" + ("" if found else " is not installed")
-        yield Finding("ok" if found else _state(name in EMULATORS), what, hint)
+        yield Finding("ok" if found else _state(name in emulators.FROM_PIP), what, hint)
 
 
 def _state(needed: bool) -> str:
